@@ -1,0 +1,34 @@
+"""Image captioning with attention you can trust: Show, Attend and Tell in TensorFlow.
+
+Names are imported when first used, as TensorFlow takes seconds to load.
+"""
+
+import importlib
+
+_HOME = {
+    "Caption": "sat_tf.generation",
+    "DecodingOptions": "sat_tf.decoding",
+    "ESTIMATORS": "sat_tf.estimators",
+    "Encoder": "sat_tf.encoder",
+    "PRESETS": "sat_tf.presets",
+    "Preset": "sat_tf.presets",
+    "Reinforce": "sat_tf.estimators",
+    "ShowAttendTell": "sat_tf.captioner",
+    "Soft": "sat_tf.estimators",
+    "Vocabulary": "sat_tf.vocabulary",
+    "evaluate": "sat_tf.evaluation",
+    "load_data": "sat_tf.datasets",
+    "train": "sat_tf.training",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module 'sat_tf' has no attribute {name!r}")
+    attribute = {"load_data": "load"}.get(name, name)
+    return getattr(importlib.import_module(_HOME[name]), attribute)
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,75 @@
+"""f_att: how well each location suits the next word (eq. 4-5). No sampling here."""
+
+import keras
+import tensorflow as tf
+
+
+def _scores(projection, query, vector):
+    hidden = tf.tanh(projection[None] + query[:, :, None])
+    return tf.einsum("sbla,a->sbl", hidden, vector)
+
+
+# The [S, B, L, A] temporary costs more than all else in a step, and XLA never writes
+# it to memory. The shapes do not depend on the caption's length, so this compiles
+# once per batch size.
+_fused_scores = tf.function(_scores, jit_compile=True)
+
+
+def scores(projection, query, vector, fused=False):
+    """v . tanh(projection_i + query), f_att at every place (eq. 4).
+
+    Args:
+        projection: `[B, L, A]`. query: `[S, B, A]`. vector: `[A]`.
+        fused: compiled with XLA, for training; exported graphs must not be.
+
+    Returns:
+        `[S, B, L]`.
+    """
+    return (_fused_scores if fused else _scores)(projection, query, vector)
+
+
+@keras.saving.register_keras_serializable("sat_tf")
+class Attention(keras.layers.Layer):
+    """f_att, a perceptron with one hidden layer (Xu et al. 2015, eq. 4).
+
+    The authors' additional scalar bias is left out: softmax cancels it.
+
+    Args:
+        size: A, width of the hidden layer.
+    """
+
+    def __init__(self, size=512, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+        self.project = keras.layers.Dense(size, name="project_annotations")
+        self.query = keras.layers.Dense(size, use_bias=False, name="project_hidden")
+
+    def build(self, annotations_shape, hidden_shape):
+        """Creates the weights from the last axes of the two inputs."""
+        self.project.build(annotations_shape)
+        self.query.build(hidden_shape)
+        self.vector = self.add_weight(
+            shape=(self.size,), initializer=self._vector_initializer, name="vector"
+        )
+        self.built = True
+
+    def _vector_initializer(self, shape, dtype=None):
+        glorot = keras.initializers.GlorotUniform()
+        return keras.ops.reshape(glorot((*shape, 1), dtype=dtype), shape)
+
+    def call(self, projection, hidden):
+        """Location logits e (eq. 4); their softmax is alpha (eq. 5).
+
+        Args:
+            projection: `project(annotations)`, `[B, L, A]`, once per image.
+            hidden: `[S, B, n]`, h_{t-1}.
+
+        Returns:
+            float32 logits `[S, B, L]`.
+        """
+        vector = tf.cast(tf.convert_to_tensor(self.vector), projection.dtype)
+        return tf.cast(scores(projection, self.query(hidden), vector), tf.float32)
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {**super().get_config(), "size": self.size}

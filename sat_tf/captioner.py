@@ -1,0 +1,413 @@
+"""Show, Attend and Tell: the main path, from images to the training step."""
+
+import keras
+import tensorflow as tf
+
+from sat_tf import generation, losses, recurrence
+from sat_tf.attention import Attention
+from sat_tf.decoder import Decoder
+from sat_tf.decoding import LOCATION_RULES, DecodingOptions
+from sat_tf.encoder import Encoder
+from sat_tf.estimators import ESTIMATORS, Trace
+from sat_tf.recurrence import look
+from sat_tf.vocabulary import Vocabulary
+
+
+@keras.saving.register_keras_serializable("sat_tf")
+class ShowAttendTell(keras.Model):
+    """Image captioner that looks at one place for every word it says.
+
+    Train it with `compile(optimizer=...)` and `fit(dataset)`, where the data set
+    yields `{"image": [B, H, W, 3] in 0..255, "tokens": int32 [B, T]}`, or
+    `"annotations": [B, L, D]` (features computed once by `encode`) in place of
+    `"image"`. Tokens end in `<eos>` and are padded with 0. Captions that share images
+    may come with fewer of them and `"rows"`, int `[B]`: which one each is about.
+
+    Args:
+        vocabulary: a `Vocabulary`, or the list of its words.
+        encoder: an `Encoder`.
+        estimator: an `Estimator`, or a key of `ESTIMATORS` for its defaults.
+        embedding_size: m. hidden_size: n. attention_size: A.
+        dropout: rate in the deep output.
+        output_activation: `None` as eq. 7, `"tanh"` as the authors' code.
+        lambda_ds: weight of the doubly stochastic penalty (eq. 14); see the warning
+            at `losses.doubly_stochastic` before raising it.
+        label_smoothing: share of the target spread over the vocabulary.
+        attention_rule: location rule of `test_step` and `generate`: `argmax`,
+            `sample` or `expected`; by default the estimator's.
+        encoder_rate: factor on the learning rate of a trainable encoder.
+        resize_mode: how image files become `encoder.image_size`: `crop`, `squash` or
+            `none`, see `images.resize`.
+    """
+
+    # The fused attention compiles by itself; the loop around it is faster without.
+    supports_jit = False
+
+    def __init__(
+        self,
+        vocabulary,
+        *,
+        encoder,
+        estimator="reinforce",
+        embedding_size=512,
+        hidden_size=512,
+        attention_size=512,
+        dropout=0.5,
+        output_activation=None,
+        lambda_ds=0.0,
+        label_smoothing=0.0,
+        attention_rule=None,
+        encoder_rate=1.0,
+        resize_mode="crop",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if not isinstance(vocabulary, Vocabulary):
+            vocabulary = Vocabulary(vocabulary)
+        if isinstance(estimator, str):
+            estimator = ESTIMATORS[estimator]()
+        self.vocabulary = vocabulary
+        self.encoder = encoder
+        self.estimator = estimator
+        self.lambda_ds = lambda_ds
+        self.label_smoothing = label_smoothing
+        self.attention_rule = attention_rule or estimator.attention
+        self.encoder_rate = encoder_rate
+        self.resize_mode = resize_mode
+        self.attention = Attention(attention_size, name="attention")
+        self.decoder = Decoder(
+            len(vocabulary),
+            embedding_size=embedding_size,
+            hidden_size=hidden_size,
+            dropout=dropout,
+            output_activation=output_activation,
+            name="decoder",
+        )
+        self.attention.build((None, encoder.size), (None, hidden_size))
+        self.decoder.build((None, None, encoder.size))
+        self.seeds = keras.random.SeedGenerator(17, name="seeds")
+        self.means = {}
+        self.decoder_options = {}
+        self.decoding_graphs = {}
+        self.built = True
+
+    @property
+    def grid(self):
+        """`(h, w)` of the places, L = h * w."""
+        return self.encoder.grid
+
+    # ------------------------------------------------------------------ one step
+
+    def encode(self, images, training=False):
+        """Features `[B, L, D]` of images `[B, H, W, 3]` in 0..255, to be cached."""
+        return self.encoder.features(images, training=training)
+
+    def start(self, features):
+        """What decoding needs before the first word.
+
+        Args:
+            features: `[B, L, D]`, from `encode`.
+
+        Returns:
+            memory: `annotations` `[B, L, D]` and their `projection` `[B, L, A]`.
+            state: h_0 and c_0, `[1, B, n]` each.
+        """
+        annotations = self.encoder(features)
+        memory = {
+            "annotations": annotations,
+            "projection": self.attention.project(annotations),
+        }
+        return memory, self.decoder.initial_state(annotations)
+
+    def step(self, tokens, state, memory, choose):
+        """One word of decoding.
+
+        Args:
+            tokens: int `[S, B]`, y_{t-1}, 0 before the first word.
+            state: hidden and cell, `[S, B, n]` each.
+            memory: from `start`; never copied per sample or beam.
+            choose: location logits `[S, B, L]` -> weights `[S, B, L]`.
+
+        Returns:
+            log_p: `[S, B, V]` nats. state: h_t and c_t.
+            aux: `alpha`, `weights` `[S, B, L]` and `beta` `[S, B]`.
+        """
+        logits = self.attention(memory["projection"], state[0])
+        weights = choose(logits)
+        annotations = memory["annotations"]
+        context = look(annotations, tf.cast(weights, annotations.dtype))
+        context, beta = self.decoder.gate(context, state[0])
+        embedded = self.decoder.embed(tokens)
+        hidden, cell = self.decoder.recur(embedded, context, *state)
+        log_p = tf.nn.log_softmax(self.decoder.logits(embedded, hidden, context))
+        aux = {"alpha": tf.nn.softmax(logits), "weights": weights, "beta": beta}
+        return log_p, (hidden, cell), aux
+
+    # --------------------------------------------------------------- a whole caption
+
+    def unroll(
+        self,
+        features,
+        inputs,
+        select,
+        *,
+        one_hot=False,
+        rows=None,
+        samples=1,
+        training=False,
+    ):
+        """Runs the recurrence over captions whose words are given.
+
+        Args:
+            features: `[B, L, D]`. inputs: int `[B, T]`, y_{t-1}, first column 0.
+            select: (location logits `[S, B, L]`, t) -> weights `[S, B, L]`.
+            one_hot: whether the weights are one-hot draws, see `recurrence.unroll`.
+            rows: int `[B]`, the row of `features` that each caption is about, where
+                captions share images; `None` = one image each.
+            samples: S.
+
+        Returns:
+            word logits `[S, B, T, V]`, location logits and weights `[S, B, T, L]`.
+        """
+        memory, state = self.start(features)
+        if rows is not None:
+            memory = {name: tf.gather(x, rows) for name, x in memory.items()}
+            state = [tf.gather(x, rows, axis=1) for x in state]
+        hidden, cell = (tf.repeat(x, samples, axis=0) for x in state)
+        # All that needs no state is one large product outside the loop.
+        embedded = self.decoder.embed(inputs)
+
+        def weight(layer, name="kernel"):
+            return tf.cast(tf.convert_to_tensor(getattr(layer, name)), hidden.dtype)
+
+        outputs = recurrence.unroll(
+            recurrence.Inputs(
+                gates_word=tf.transpose(self.decoder.gates_word(embedded), [1, 0, 2]),
+                annotations=memory["annotations"],
+                projection=memory["projection"],
+                hidden=hidden,
+                cell=cell,
+                query=weight(self.attention.query),
+                vector=weight(self.attention, "vector"),
+                beta=weight(self.decoder.beta),
+                beta_bias=weight(self.decoder.beta, "bias"),
+                gates_hidden=weight(self.decoder.gates_hidden),
+                gates_context=weight(self.decoder.gates_context),
+            ),
+            select,
+            one_hot,
+        )
+        # [T, S, B, ..] -> [S, B, T, ..]
+        hidden, context, logits, weights = (
+            tf.transpose(x, [1, 2, 0, 3]) for x in outputs
+        )
+        words = self.decoder.logits(embedded[None], hidden, context, training=training)
+        return words, tf.cast(logits, tf.float32), tf.cast(weights, tf.float32)
+
+    def trace(self, data, select, *, one_hot=False, samples=1, training=False):
+        """The `Trace` of a batch, and the word logits `[S, B, T, V]` behind it."""
+        tokens = tf.cast(data["tokens"], tf.int32)
+        inputs = tf.pad(tokens[:, :-1], [[0, 0], [1, 0]])
+        features = self.features_of(data, training)
+        words, logits, weights = self.unroll(
+            features,
+            inputs,
+            select,
+            one_hot=one_hot,
+            rows=data.get("rows"),
+            samples=samples,
+            training=training,
+        )
+        trace = Trace(
+            log_p_word=losses.log_likelihood(words, tokens),
+            log_alpha=tf.nn.log_softmax(logits),
+            weights=weights,
+            mask=tf.cast(tokens > 0, tf.float32),
+        )
+        return trace, words
+
+    def features_of(self, data, training=False):
+        """`[B, L, D]` of a batch as `fit` takes it, whichever form it came in."""
+        if "annotations" in data:
+            return tf.cast(data["annotations"], self.compute_dtype)
+        return self.encode(data["image"], training)
+
+    def call(self, data, training=False):
+        """log p(y_t | y_<t, image) `[B, T]` nats under `attention_rule`."""
+        return self._evaluate(data)[0].log_p_word[0]
+
+    # ------------------------------------------------------------------- training
+
+    def loss_of(self, data):
+        """The scalar to minimise on a batch, and its `Trace`."""
+        seed = self._seed()
+        trace, words = self.trace(
+            data,
+            lambda e, t: self.estimator.select(e, training=True, seed=seed, step=t),
+            one_hot=self.estimator.one_hot,
+            samples=self.estimator.samples,
+            training=True,
+        )
+        objective = self.estimator.surrogate(trace)
+        if self.lambda_ds:
+            objective -= self.lambda_ds * losses.doubly_stochastic(
+                tf.exp(trace.log_alpha), trace.mask
+            )
+        if self.label_smoothing:
+            smooth = losses.mean_log_p(
+                words, trace.log_p_word, tf.cast(data["tokens"], tf.int32)
+            )
+            extra = tf.reduce_mean(
+                tf.reduce_sum(smooth - trace.log_p_word, axis=-1), axis=0
+            )
+            objective += self.label_smoothing * extra
+        return -tf.reduce_mean(objective), trace
+
+    def use(self, estimator):
+        """Changes the estimator between calls of `fit`, say after a soft warm-up."""
+        if estimator is not self.estimator:
+            del self.estimator
+            self.estimator = estimator
+            self.train_function = None  # traced with the old one
+
+    def train_step(self, data):
+        """One update: likelihood, score function against the baseline, entropy."""
+        with tf.GradientTape() as tape:
+            loss, trace = self.loss_of(data)
+            scaled = self.optimizer.scale_loss(loss)
+        variables = self.trainable_variables
+        gradients = tape.gradient(scaled, variables)
+        self._apply(gradients, variables)
+        extra = self.estimator.statistics(trace)
+        self.estimator.update(trace)  # after use: b must not know this sample
+        return self._logs(loss, trace, extra)
+
+    def test_step(self, data):
+        """Log-likelihood under `attention_rule`, so that it is not a noisy sample."""
+        trace, _ = self._evaluate(data)
+        words = tf.maximum(tf.reduce_sum(trace.mask), 1.0)
+        return self._logs(-tf.reduce_sum(trace.log_p_word) / words, trace, {})
+
+    def compile(self, *args, decoder=None, **kwargs):
+        """As Keras; a trainable encoder with its own rate gets its own optimizer.
+
+        Args:
+            decoder: default of `generate`: `greedy`, `sample`, `beam`, or a dict of
+                the fields of `DecodingOptions`.
+        """
+        super().compile(*args, **kwargs)
+        if decoder is not None:
+            named = {"decoder": decoder} if isinstance(decoder, str) else decoder
+            self.decoder_options = dict(named)
+        self.encoder_optimizer = None
+        if self.encoder_rate != 1.0 and self.encoder.trainable_variables:
+            # Adam's step does not depend on the gradient's scale, so a factor on the
+            # gradient would do nothing.
+            config = {**self.optimizer.get_config(), "learning_rate": 0.0}
+            self.encoder_optimizer = type(self.optimizer).from_config(config)
+            self.encoder_optimizer.build(self.encoder.trainable_variables)
+
+    def _apply(self, gradients, variables):
+        if self.encoder_optimizer is None:
+            self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            return
+        inside = {id(v) for v in self.encoder.trainable_variables}
+        pairs = list(zip(gradients, variables, strict=True))
+        rest = [pair for pair in pairs if id(pair[1]) not in inside]
+        trunk = [pair for pair in pairs if id(pair[1]) in inside]
+        self.optimizer.apply_gradients(rest)
+        rate = tf.cast(self.optimizer.learning_rate, tf.float32) * self.encoder_rate
+        self.encoder_optimizer.learning_rate.assign(rate)
+        self.encoder_optimizer.apply_gradients(trunk)
+
+    def _evaluate(self, data):
+        seed = self._seed()
+        rule = LOCATION_RULES[self.attention_rule]
+        fold_in = tf.random.experimental.stateless_fold_in
+        return self.trace(
+            data,
+            lambda e, t: rule(e, fold_in(seed, t)),
+            one_hot=self.attention_rule != "expected",
+        )
+
+    def _seed(self):
+        return tf.bitcast(tf.cast(self.seeds.next(), tf.uint32), tf.int32)
+
+    def _logs(self, loss, trace, extra):
+        """Running means, each weighted by the number of words it is a mean over."""
+        words = tf.reduce_sum(trace.mask)
+        per_word = tf.maximum(words, 1.0) * float(trace.log_p_word.shape[0] or 1)
+        values = {
+            "loss": loss,
+            "log_likelihood": tf.reduce_sum(trace.log_p_word) / per_word,
+            "attention_entropy": tf.reduce_sum(trace.entropy) / per_word,
+            **extra,
+        }
+        logs = {}
+        for name, value in values.items():
+            if name not in self.means:
+                self.means[name] = keras.metrics.Mean(name=name)
+            self.means[name].update_state(value, sample_weight=words)
+            logs[name] = self.means[name].result()
+        logs["perplexity"] = tf.exp(-logs["log_likelihood"])
+        return logs
+
+    # ------------------------------------------------------------------- speaking
+
+    def generate(self, images, *, seed=None, batch_size=32, **options):
+        """Captions images.
+
+        Args:
+            images: see `generation.generate`: arrays, paths or a `tf.data.Dataset`.
+            seed: for what is drawn at random; `None` draws anew at every call.
+            batch_size: images decoded at once.
+            **options: fields of `DecodingOptions`, over those given to `compile`.
+                `banned` may hold words instead of ids.
+
+        Returns:
+            list of `Caption`, in the order of the images.
+        """
+        return generation.generate(
+            self, images, self.options(**options), seed=seed, batch_size=batch_size
+        )
+
+    def options(self, **options):
+        """`DecodingOptions` with this captioner's defaults filled in."""
+        defaults = {"attention": self.attention_rule, **self.decoder_options}
+        options = {**defaults, **options}
+        if "banned" in options:
+            options["banned"] = tuple(
+                self.vocabulary.id_of(w) if isinstance(w, str) else w
+                for w in options["banned"]
+            )
+        return DecodingOptions(**options)
+
+    # -------------------------------------------------------------------- keeping
+
+    def get_config(self):
+        """Constructor arguments, everything a saved model needs to be rebuilt."""
+        serialise = keras.saving.serialize_keras_object
+        return {
+            "name": self.name,
+            "vocabulary": self.vocabulary.get_config()["words"],
+            "encoder": serialise(self.encoder),
+            "estimator": serialise(self.estimator),
+            "embedding_size": self.decoder.embedding_size,
+            "hidden_size": self.decoder.hidden_size,
+            "attention_size": self.attention.size,
+            "dropout": self.decoder.dropout,
+            "output_activation": self.decoder.output_activation,
+            "lambda_ds": self.lambda_ds,
+            "label_smoothing": self.label_smoothing,
+            "attention_rule": self.attention_rule,
+            "encoder_rate": self.encoder_rate,
+            "resize_mode": self.resize_mode,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuilds a captioner; its weights come from the saved file."""
+        config = dict(config)
+        for part in ("encoder", "estimator"):
+            config[part] = keras.saving.deserialize_keras_object(config[part])
+        return cls(config.pop("vocabulary"), **config)

@@ -1,0 +1,68 @@
+"""Data sets with one schema, each a TFDS builder, and the reading of their splits."""
+
+import os
+import pathlib
+
+from sat_tf.datasets.coco import CocoCaptions
+from sat_tf.datasets.flickr8k import Flickr8k
+from sat_tf.datasets.flickr30k import Flickr30k
+from sat_tf.datasets.folder import FolderBuilder
+from sat_tf.datasets.own import OwnData
+from sat_tf.datasets.scenes import Scenes
+from sat_tf.datasets.split import Split, read_split
+
+BUILDERS = {
+    "scenes": Scenes,
+    "flickr8k": Flickr8k,
+    "flickr30k": Flickr30k,
+    "coco_captions": CocoCaptions,
+}
+
+__all__ = ["BUILDERS", "Split", "load", "open_builder"]
+
+
+def load(data, split, *, data_dir=None):
+    """Read one split of a data set, preparing it the first time.
+
+    Args:
+        data: a name in `BUILDERS`, or the path of the user's own data: a folder or
+            caption file as `OwnData` reads them.
+        split: `train`, `validation`, `test`; `unseen` too for scenes, `restval` for
+            COCO; slices and sums as TFDS has them (`train[:100]`).
+        data_dir: for `flickr8k` and `flickr30k` the folder of the published files;
+            else where TFDS keeps prepared data (its default: `TFDS_DATA_DIR` or
+            `~/tensorflow_datasets`).
+
+    Returns:
+        A `Split`.
+
+    Raises:
+        ValueError: no such data or split, a missing file, an image in two splits.
+    """
+    builder = open_builder(data, data_dir)
+    try:
+        builder.download_and_prepare()
+    except AssertionError as error:  # TFDS, of its manual folder
+        raise ValueError(
+            f"Expected the files of {data}. Received: data_dir={data_dir!r} and "
+            f"nothing prepared before. {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+        ) from error
+    return read_split(builder, str(data), split)
+
+
+def open_builder(data, data_dir=None):
+    """The TFDS builder of `data`; arguments as for `load`."""
+    prepared = os.environ.get("TFDS_DATA_DIR")
+    if data not in BUILDERS:
+        if not pathlib.Path(data).exists():
+            raise ValueError(
+                f"Expected a data set ({', '.join(BUILDERS)}) or the path of your own "
+                f"data. Received: data={str(data)!r}. Check the name or the path."
+            )
+        return OwnData.from_source(data, data_dir or prepared)
+    builder = BUILDERS[data]
+    # Where TFDS has prepared the data set, its folder carries the name.
+    has_files = data_dir and not pathlib.Path(data_dir, data).is_dir()
+    if issubclass(builder, FolderBuilder) and has_files:
+        return builder.from_source(data_dir, prepared)
+    return builder(data_dir=data_dir or prepared)

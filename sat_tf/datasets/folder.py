@@ -1,0 +1,70 @@
+"""What the builders over files on disk have in common."""
+
+import abc
+import dataclasses
+import os
+import pathlib
+
+import absl.logging
+import tensorflow_datasets as tfds
+
+from sat_tf.datasets import records, schema
+
+
+@dataclasses.dataclass
+class Source(tfds.core.BuilderConfig):
+    """Where a builder finds its files; named after what they hold.
+
+    Attributes:
+        path: the folder or caption file.
+    """
+
+    path: str = ""
+
+
+class FolderBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC, skip_registration=True):
+    """A data set made of image files and caption files.
+
+    `tfds build` finds the files in TFDS's manual folder; `from_source` takes them from
+    anywhere, and prepares them anew when they have changed.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First version."}
+    HOMEPAGE = None
+    CITATION = None
+
+    @staticmethod
+    @abc.abstractmethod
+    def read_records(source):
+        """All `records.Record` that the files at the path `source` list."""
+
+    @classmethod
+    def from_source(cls, source, data_dir=None):
+        """A builder over the files at `source`, preparing into `data_dir`."""
+        source = pathlib.Path(source).resolve()
+        content = records.fingerprint(cls.read_records(source))
+        config = Source(name=f"{source.stem}-{content[:12]}", path=os.fspath(source))
+        verbosity = absl.logging.get_verbosity()
+        absl.logging.set_verbosity(absl.logging.ERROR)
+        try:  # TFDS warns of a configuration it does not know; ours is as it should be
+            return cls(config=config, data_dir=data_dir)
+        finally:
+            absl.logging.set_verbosity(verbosity)
+
+    def _info(self):
+        return self.dataset_info_from_configs(
+            features=schema.features(),
+            homepage=self.HOMEPAGE,
+            citation=self.CITATION,
+            description=type(self).__doc__,
+        )
+
+    def _split_generators(self, dl_manager):
+        source = self.builder_config.path if self.builder_config else None
+        found = self.read_records(pathlib.Path(source or dl_manager.manual_dir))
+        splits = dict.fromkeys(record.split for record in found)
+        return {split: self._generate_examples(found, split) for split in splits}
+
+    def _generate_examples(self, found, split):
+        yield from records.examples(found, split)

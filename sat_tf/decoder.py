@@ -1,0 +1,150 @@
+"""The LSTM that speaks: initial state, recurrence and deep output (eq. 1-3, 7)."""
+
+import keras
+import tensorflow as tf
+
+from sat_tf.recurrence import lstm
+
+
+@keras.saving.register_keras_serializable("sat_tf")
+class Decoder(keras.layers.Layer):
+    """Conditional LSTM with scalar gate beta and deep output (Xu et al. 2015, 3.1.2).
+
+    Args:
+        vocabulary_size: K in the paper, V here.
+        embedding_size: m.
+        hidden_size: n.
+        dropout: rate, on h before the deep output and on its sum (the authors' places).
+        output_activation: `None` as eq. 7, `"tanh"` as the authors' code.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size,
+        *,
+        embedding_size=512,
+        hidden_size=512,
+        dropout=0.0,
+        output_activation=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.vocabulary_size = vocabulary_size
+        self.embedding_size = embedding_size
+        self.hidden_size = hidden_size
+        self.dropout = dropout
+        self.output_activation = output_activation
+
+        dense, n, m = keras.layers.Dense, hidden_size, embedding_size
+        self.embedding = keras.layers.Embedding(vocabulary_size, m, name="embedding")
+        self.initial_hidden = dense(n, activation="tanh", name="initial_hidden")
+        self.initial_cell = dense(n, activation="tanh", name="initial_cell")
+        self.gates_word = dense(
+            4 * n, bias_initializer=self._unit_forget_bias, name="gates_word"
+        )
+        self.gates_hidden = dense(
+            4 * n,
+            use_bias=False,
+            kernel_initializer=self._orthogonal_blocks,
+            name="gates_hidden",
+        )
+        self.gates_context = dense(4 * n, use_bias=False, name="gates_context")
+        self.beta = dense(1, activation="sigmoid", name="beta")
+        self.output_hidden = dense(m, name="output_hidden")
+        self.output_context = dense(m, use_bias=False, name="output_context")
+        self.output_word = dense(vocabulary_size, name="output_word")
+        self.activation = keras.activations.get(output_activation)
+        self.drop_hidden = keras.layers.Dropout(dropout, name="drop_hidden")
+        self.drop_output = keras.layers.Dropout(dropout, name="drop_output")
+
+    def build(self, annotations_shape):
+        """Creates all weights from D, the last axis of the annotations."""
+        context = (None, annotations_shape[-1])
+        hidden, word = (None, self.hidden_size), (None, self.embedding_size)
+        self.embedding.build((None,))
+        for layer in (
+            self.initial_hidden,
+            self.initial_cell,
+            self.gates_context,
+            self.output_context,
+        ):
+            layer.build(context)
+        for layer in (self.gates_hidden, self.beta, self.output_hidden):
+            layer.build(hidden)
+        for layer in (self.gates_word, self.output_word):
+            layer.build(word)
+        self.built = True
+
+    def _unit_forget_bias(self, shape, dtype=None):
+        n = shape[0] // 4
+        gates = [keras.ops.zeros(n, dtype)] * 4
+        gates[1] = keras.ops.ones(n, dtype)
+        return keras.ops.concatenate(gates)
+
+    def _orthogonal_blocks(self, shape, dtype=None):
+        blocks = [
+            keras.initializers.Orthogonal()((shape[0], shape[0]), dtype=dtype)
+            for _ in range(4)
+        ]
+        return keras.ops.concatenate(blocks, axis=-1)
+
+    def initial_state(self, annotations):
+        """h_0 and c_0 from the mean annotation: `[B, L, D] -> 2 x [1, B, n]`."""
+        mean = tf.reduce_mean(annotations, axis=1)[None]
+        return self.initial_hidden(mean), self.initial_cell(mean)
+
+    def embed(self, previous):
+        """E y_{t-1} `[.., m]`; the id 0 before the first word is the zero vector."""
+        words = self.embedding(previous)
+        return tf.where((previous > 0)[..., None], words, tf.zeros_like(words))
+
+    def gate(self, context, hidden):
+        """beta_t z_t with beta_t = sigma(f_beta(h_{t-1})) (4.2.1), and beta `[S, B]`.
+
+        Both shaped as given: context `[S, B, D]`, hidden `[S, B, n]`.
+        """
+        beta = self.beta(hidden)
+        return beta * context, tf.squeeze(beta, axis=-1)
+
+    def recur(self, embedded, context, hidden, cell):
+        """One step of the LSTM (eq. 1-3).
+
+        Args:
+            embedded: E y_{t-1}, `[S, B, m]`. context: gated z_t, `[S, B, D]`.
+            hidden, cell: `[S, B, n]`.
+
+        Returns:
+            h_t and c_t, `[S, B, n]`.
+        """
+        gates = (
+            self.gates_word(embedded)
+            + self.gates_hidden(hidden)
+            + self.gates_context(context)
+        )
+        return lstm(gates, cell)
+
+    def logits(self, embedded, hidden, context, training=False):
+        """L_o (E y_{t-1} + L_h h_t + L_z z_t), the deep output (eq. 7).
+
+        Args:
+            embedded: `[.., m]`, E y_{t-1}; hidden: `[.., n]`; context: `[.., D]`.
+            training: dropout on.
+
+        Returns:
+            float32 word logits `[.., V]`.
+        """
+        hidden = self.drop_hidden(hidden, training=training)
+        summed = embedded + self.output_hidden(hidden) + self.output_context(context)
+        summed = self.drop_output(self.activation(summed), training=training)
+        return tf.cast(self.output_word(summed), tf.float32)
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {
+            **super().get_config(),
+            "vocabulary_size": self.vocabulary_size,
+            "embedding_size": self.embedding_size,
+            "hidden_size": self.hidden_size,
+            "dropout": self.dropout,
+            "output_activation": self.output_activation,
+        }

@@ -1,0 +1,159 @@
+"""The loop: one word for every beam of every image, until all have ended."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from sat_tf.decoding.constraints import forbid
+from sat_tf.decoding.draws import as_seed
+from sat_tf.decoding.locations import LOCATION_RULES
+from sat_tf.decoding.options import DecodingOptions
+from sat_tf.decoding.words import DECODERS, Beams, grow, ranking_score
+from sat_tf.vocabulary import PAD
+
+
+class Decoded(NamedTuple):
+    """Captions of B images, K beams each, best first; T = `max_length`.
+
+    After a caption's end every per-word field is 0. A beam that could not be filled
+    (fewer captions exist than beams) has length 0 and score -inf.
+
+    Attributes:
+        tokens: int32 `[K, B, T]`, <pad> after <eos>.
+        score: float32 `[K, B]`, `log_p / length ** length_penalty`.
+        log_p: float32 `[K, B]`, log-probability of the caption, nats.
+        log_p_word: float32 `[K, B, T]`, nats.
+        alpha: float32 `[K, B, T, L]`, attention when the word was chosen.
+        locations: int32 `[K, B, T]`, the location of the greatest weight.
+        beta: float32 `[K, B, T]`, the gate.
+        length: int32 `[K, B]`, words with <eos>.
+    """
+
+    tokens: tf.Tensor
+    score: tf.Tensor
+    log_p: tf.Tensor
+    log_p_word: tf.Tensor
+    alpha: tf.Tensor
+    locations: tf.Tensor
+    beta: tf.Tensor
+    length: tf.Tensor
+
+
+class _Said(NamedTuple):
+    """What each beam has said, `[S, B, T]`, kept in step with the beams."""
+
+    tokens: tf.Tensor
+    log_p_word: tf.Tensor
+    lineage: tf.Tensor  # the slot in which this caption was when word t was chosen
+
+
+def decode(step, memory, state, options=None, seed=None):
+    """Captions for a batch of images, in one `tf.while_loop`.
+
+    Args:
+        step: `step(tokens [S, B], state, memory, choose) -> (log_p [S, B, V], state,
+            aux)`, with `choose(logits [S, B, L]) -> weights [S, B, L]` and aux a dict
+            of `alpha` and `weights`, `[S, B, L]`, and `beta` `[S, B]`.
+        memory: what is known of the images; passed to `step`, never copied per beam.
+        state: a nest of tensors `[1, B, ..]`.
+        options: `DecodingOptions`; greedy with argmax attention if None.
+        seed: number, int32 `[2]` tensor, or None for a fresh one at every call.
+
+    Returns:
+        `Decoded`.
+
+    The loop ends when every beam of every image has ended (the lower beams are
+    answers too), and at `max_length`. The first word is chosen outside of it, because
+    there all beams are still one.
+    """
+    options = options or DecodingOptions()
+    seed = as_seed(seed)
+    rule, pick = LOCATION_RULES[options.attention], DECODERS[options.decoder]
+    width, size = options.width, options.max_length
+
+    def seed_at(index):
+        return tf.random.experimental.stateless_fold_in(seed, index)
+
+    def one_word(t, beams, said, state, looks):
+        log_p, state, aux = step(
+            beams.words, state, memory, lambda logits: rule(logits, seed_at(2 * t))
+        )
+        log_p = tf.ensure_shape(log_p, [beams.words.shape[0], None, None])
+        log_p = forbid(tf.cast(log_p, tf.float32), said.tokens, t, options)
+        parents, words, log_p_word = pick(log_p, beams, options, seed_at(2 * t + 1))
+        if width > 1:
+            beams, said, state = _follow(parents, (beams, said, state))
+        now = tf.range(size) == t
+        said = tf.nest.map_structure(
+            lambda new, old: tf.where(now, new[..., tf.newaxis], old),
+            _Said(words, log_p_word, parents),
+            said,
+        )
+        looks = {name: looks[name].write(t, _look(name, aux, width)) for name in looks}
+        return t + 1, grow(beams, words, log_p_word), said, state, looks
+
+    first = one_word(0, *_start(state, size))
+    _, beams, said, _, looks = tf.while_loop(
+        lambda t, beams, *_: (t < size) & ~tf.reduce_all(beams.ended),
+        one_word,
+        (tf.constant(1), *first[1:]),
+    )
+    return _finish(beams, said, looks, options)
+
+
+def _start(state, size):
+    """Beams, words and looks before the first word: one empty caption per image."""
+    images = tf.shape(tf.nest.flatten(state)[0])[1]
+    empty = tf.zeros([1, images], tf.int32)
+    nothing = tf.zeros([1, images, size], tf.int32)
+    zero = tf.zeros([1, images])
+    beams = Beams(empty + PAD, zero, empty, tf.zeros([1, images], tf.bool))
+    said = _Said(nothing + PAD, tf.zeros([1, images, size]), nothing)
+    kinds = {"alpha": tf.float32, "locations": tf.int32, "beta": tf.float32}
+    looks = {k: tf.TensorArray(kind, size=size) for k, kind in kinds.items()}
+    return beams, said, state, looks
+
+
+def _follow(parents, tree):
+    """Each tensor `[S, B, ..]` of a nest with slot k taken from `parents[k]`."""
+    image = tf.broadcast_to(tf.range(tf.shape(parents)[1]), tf.shape(parents))
+    index = tf.stack([parents, image], axis=-1)
+    return tf.nest.map_structure(lambda x: tf.gather_nd(x, index), tree)
+
+
+def _look(name, aux, width):
+    """What to keep of one step, `[K, B, ..]`, in the slots of the parents."""
+    if name == "locations":
+        value = tf.argmax(aux["weights"], axis=-1, output_type=tf.int32)
+    else:
+        value = tf.cast(aux[name], tf.float32)
+    missing = width - value.shape[0]  # the first step has one beam
+    return tf.pad(value, [[0, missing], *[[0, 0]] * (value.shape.rank - 1)])
+
+
+def _finish(beams, said, looks, options):
+    """Follow every caption back through the slots it was in."""
+    length = tf.where(beams.log_p == -float("inf"), 0, beams.length)
+    spoken = tf.sequence_mask(length, options.max_length)
+    time = tf.broadcast_to(tf.range(options.max_length), tf.shape(said.lineage))
+    image = tf.range(tf.shape(length)[1])[:, tf.newaxis]
+    image = tf.broadcast_to(image, tf.shape(said.lineage))
+    index = tf.stack([time, said.lineage, image], axis=-1)
+
+    def while_spoken(x):
+        mask = tf.reshape(spoken, [*_shape(spoken), *[1] * (x.shape.rank - 3)])
+        return tf.where(mask, x, tf.zeros([], x.dtype))
+
+    looks = {name: tf.gather_nd(x.stack(), index) for name, x in looks.items()}
+    return Decoded(
+        tokens=while_spoken(said.tokens),
+        score=ranking_score(beams.log_p, length, options.length_penalty),
+        log_p=beams.log_p,
+        log_p_word=while_spoken(said.log_p_word),
+        length=length,
+        **{name: while_spoken(x) for name, x in looks.items()},
+    )
+
+
+def _shape(x):
+    return tf.unstack(tf.shape(x))

@@ -1,0 +1,209 @@
+"""Images to annotations: a lower convolutional layer, one vector a place (3.1.1)."""
+
+import pathlib
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# Application, its cut, and the module that holds its preprocessing. Every cut has a
+# stride of 16: 14 x 14 places for an image of 224 x 224.
+TRUNKS = {
+    "vgg19": ("VGG19", "block5_conv4", "vgg19"),  # the paper's
+    "vgg16": ("VGG16", "block5_conv3", "vgg16"),
+    "resnet50": ("ResNet50", "conv4_block6_out", "resnet"),
+    "mobilenet": ("MobileNet", "conv_pw_11_relu", "mobilenet"),
+    "efficientnetb0": ("EfficientNetB0", "block5c_add", "efficientnet"),
+}
+
+
+@keras.saving.register_keras_serializable("sat_tf")
+class Encoder(keras.layers.Layer):
+    """Annotation vectors of an image, standardised per channel.
+
+    Features behind a rectifier are all positive with a large common part, which
+    drowns what the hidden state has to say in f_att; standardising them (`adapt`)
+    is worth 2 to 4 BLEU-4 on Flickr8k. Mean and variance are saved with the model.
+
+    Args:
+        trunk: a key of `TRUNKS`, `convnet` (small, with coordinates, to be trained
+            from scratch together with the decoder) or `none` (the data set brings
+            its own annotations, of shape `features_shape`).
+        weights: `imagenet` (downloaded by Keras), a path to a Keras weights file
+            that reaches at least to the cut, or `None`.
+        image_size: `(height, width)` in pixels.
+        features_shape: `(h, w, D)`, only for `trunk="none"`.
+        trainable: fine-tune the trunk.
+    """
+
+    def __init__(
+        self,
+        trunk="vgg19",
+        *,
+        weights=None,
+        image_size=(224, 224),
+        features_shape=None,
+        trainable=False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        known = (*TRUNKS, "convnet", "none")
+        if trunk not in known:
+            raise ValueError(
+                f"Expected trunk to be one of {', '.join(known)}. "
+                f"Received: trunk={trunk!r}. Choose one of them."
+            )
+        if (features_shape is None) == (trunk == "none"):
+            raise ValueError(
+                'Expected features_shape with trunk="none" and only there. Received: '
+                f"trunk={trunk!r}, features_shape={features_shape}. Give (h, w, D)."
+            )
+        self.trunk = trunk
+        self.image_size = tuple(image_size)
+        self.features_shape = tuple(features_shape) if features_shape else None
+        self.standardise = keras.layers.Normalization(axis=-1, name="standardise")
+        if trunk == "none":
+            self.network = None
+            self.grid, size = self.features_shape[:2], self.features_shape[2]
+        else:
+            self.network = _network(trunk, weights, self.image_size)
+            self.network.trainable = trainable
+            *grid, size = self.network.output_shape[1:]
+            self.grid = tuple(grid)
+        self.size = size
+        self.standardise.build((None, None, size))
+        self.standardise.finalize_state()
+        self.built = True
+
+    @property
+    def locations(self):
+        """L = h * w, row by row: index = row * w + column."""
+        return self.grid[0] * self.grid[1]
+
+    def features(self, images, training=False):
+        """Raw output of the trunk: `[B, H, W, 3]` in 0..255 -> `[B, L, D]`."""
+        if self.network is None:
+            raise ValueError(
+                'Expected annotations, as this captioner has trunk="none". '
+                f"Received: images of shape {tuple(images.shape)}. "
+                "Compute the annotations with the network they were trained on."
+            )
+        images = tf.cast(images, self.compute_dtype)
+        maps = self.network(images, training=training and self.network.trainable)
+        return tf.reshape(maps, [tf.shape(maps)[0], self.locations, self.size])
+
+    def call(self, features):
+        """Annotations a_i `[B, L, D]`: the features, standardised per channel."""
+        return self.standardise(tf.cast(features, self.compute_dtype))
+
+    def adapt(self, features):
+        """Learns mean and variance per channel from features `[.., D]` (an array)."""
+        flat = np.asarray(features, "float32").reshape(-1, self.size)
+        self.standardise.adapt_mean.assign(flat.mean(0))
+        # Channels that never fire would otherwise be blown up to noise.
+        self.standardise.adapt_variance.assign(np.maximum(flat.var(0), 1e-4))
+        self.standardise.finalize_state()
+
+    def load_own_variables(self, store):
+        """Derives the standardisation's constants again after its weights came."""
+        super().load_own_variables(store)
+        self.standardise.finalize_state()
+
+    def get_config(self):
+        """Constructor arguments; weights are in the saved file, not fetched again."""
+        return {
+            **super().get_config(),
+            "trunk": self.trunk,
+            "image_size": self.image_size,
+            "features_shape": self.features_shape,
+            "trainable": self.network is not None and self.network.trainable,
+        }
+
+
+def _network(trunk, weights, image_size):
+    """`[B, H, W, 3]` in 0..255 to the cut, preprocessing included."""
+    if trunk == "convnet":
+        network = convnet(image_size)
+        if weights is not None:
+            network.load_weights(weights)
+        return network
+    application, cut, module = TRUNKS[trunk]
+    full = getattr(keras.applications, application)(
+        weights="imagenet" if weights == "imagenet" else None,
+        include_top=False,
+        input_shape=(*image_size, 3),
+    )
+    network = keras.Model(full.input, full.get_layer(cut).output)
+    if weights not in (None, "imagenet"):
+        _load_up_to_cut(full, network, weights)
+    images = keras.Input((*image_size, 3))
+    prepare = getattr(keras.applications, module).preprocess_input
+    return keras.Model(images, network(prepare(images)), name=trunk)
+
+
+def _load_up_to_cut(full, network, path):
+    """Loads a file of the whole network, or of any part that reaches to the cut."""
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            "Expected a Keras weights file. "
+            f"Received: weights={str(path)!r}, which does not exist. "
+            "Give its path, or weights='imagenet' to let Keras download them."
+        )
+    for variable in network.weights:
+        variable.assign(np.full(variable.shape, np.nan, "float32"))
+    legacy = not path.name.endswith(".weights.h5")
+    options = {"by_name": True} if legacy else {}
+    with warnings.catch_warnings():  # of what lies behind the cut
+        warnings.simplefilter("ignore")
+        full.load_weights(path, skip_mismatch=True, **options)
+    missing = [v.path for v in network.weights if np.isnan(v.numpy()).any()]
+    if missing:
+        raise ValueError(
+            f"Expected weights for all {len(network.weights)} variables of {full.name} "
+            f"up to the cut. Received: weights={str(path)!r}, which lacks "
+            f"{len(missing)}, the first {missing[0]!r}. Use a file of this network."
+        )
+
+
+def convnet(image_size, width=64):
+    """A small network for drawings, stride 8, 14 x 14 places from 112 x 112.
+
+    Coordinates are part of its features (Liu et al. 2018): to say "left of" a decoder
+    that sees one place at a time has to know where that place is.
+    """
+    images = keras.Input((*image_size, 3))
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(images)
+    for filters, strides in (
+        (width // 2, 2),
+        (width, 2),
+        (2 * width, 2),
+        (2 * width, 1),
+        (2 * width, 1),
+    ):
+        x = keras.layers.Conv2D(
+            filters, 3, strides=strides, padding="same", use_bias=False
+        )(x)
+        x = keras.layers.BatchNormalization(momentum=0.9)(x)
+        x = keras.layers.ReLU()(x)
+    return keras.Model(images, Coordinates()(x), name="convnet")
+
+
+@keras.saving.register_keras_serializable("sat_tf")
+class Coordinates(keras.layers.Layer):
+    """Appends each place's row and column, both in -1..1: `[B, h, w, D + 2]`."""
+
+    def call(self, maps):
+        """`[B, h, w, D] -> [B, h, w, D + 2]`."""
+        h, w = maps.shape[1:3]
+        row, column = np.meshgrid(
+            np.linspace(-1, 1, h), np.linspace(-1, 1, w), indexing="ij"
+        )
+        place = tf.constant(np.stack([row, column], -1)[None], maps.dtype)
+        place = tf.broadcast_to(place, tf.concat([tf.shape(maps)[:3], [2]], 0))
+        return tf.concat([maps, place], axis=-1)
+
+    def compute_output_shape(self, shape):
+        """Two channels more."""
+        return (*shape[:-1], shape[-1] + 2)

@@ -1,0 +1,120 @@
+"""From a captioner and a split to predictions, references and scores on disk."""
+
+import hashlib
+import pathlib
+
+import numpy as np
+from tqdm import tqdm
+
+from sat_tf import metrics
+from sat_tf.datasets import cache, scenes
+from sat_tf.generation import caption_features
+from sat_tf.storage import named_weights
+
+
+def cached_inputs(captioner, split, cache_dir):
+    """What the captioner reads of a split: features of a frozen trunk, or pixels.
+
+    Args:
+        captioner: a `ShowAttendTell`.
+        split: a `datasets.Split`.
+        cache_dir: where it is kept between runs, keyed by what it was made from.
+
+    Returns:
+        an `ArrayCache` and the key `fit` knows it by: `annotations` or `image`.
+    """
+    encoder = captioner.encoder
+    size, mode = encoder.image_size, captioner.resize_mode
+    if encoder.trunk == "convnet" or encoder.network.trainable:
+        return cache.cache_pixels(split, size, mode, cache_dir), "image"
+    features = cache.cache_features(
+        split,
+        captioner.encode,
+        record_shape=(encoder.locations, encoder.size),
+        fingerprint=weights_fingerprint(captioner),
+        size=size,
+        mode=mode,
+        cache_dir=cache_dir,
+    )
+    return features, "annotations"
+
+
+def weights_fingerprint(captioner):
+    """Of the trunk and every weight in it."""
+    digest = hashlib.sha256(captioner.encoder.trunk.encode())
+    for name, variable in named_weights(captioner).items():
+        if name.startswith("encoder/"):
+            digest.update(np.ascontiguousarray(variable.numpy()))
+    return digest.hexdigest()
+
+
+def predict(captioner, inputs, key, options, *, seed=17, batch_size=64, progress=None):
+    """Captions of every record of a cache, in order.
+
+    Args:
+        captioner: a `ShowAttendTell`.
+        inputs, key: from `cached_inputs`.
+        options: `DecodingOptions`.
+        seed: of the `sample` rule and decoder.
+        progress: label of a progress bar, or `None`.
+
+    Returns:
+        list of `Caption`.
+    """
+    captions = []
+    starts = range(0, len(inputs), batch_size)
+    for at in tqdm(starts, desc=progress, disable=progress is None):
+        rows = np.arange(at, min(at + batch_size, len(inputs)))
+        features = captioner.features_of({key: inputs.read(rows)})
+        captions += caption_features(captioner, features, options, seed=(seed, at))
+    return captions
+
+
+def evaluate(captioner, split, options, out, *, cache_dir, seed=17, meteor=True):
+    """Writes predictions.json, references.json and scores.json; returns the scores.
+
+    The scores are computed from the two files, so anyone can do it again. On `scenes`
+    they hold `pointing_accuracy` and `caption_accuracy` too.
+
+    Args:
+        captioner: a `ShowAttendTell`.
+        split: a `datasets.Split`.
+        options: `DecodingOptions`.
+        out: folder for the files, made if need be.
+        cache_dir, seed: see `cached_inputs`, `predict`.
+        meteor: whether METEOR is wanted, which takes Java and half a minute.
+    """
+    out = pathlib.Path(out)
+    inputs, key = cached_inputs(captioner, split, cache_dir)
+    captions = predict(
+        captioner, inputs, key, options, seed=seed, progress=f"caption {split.split}"
+    )
+    texts = [c.caption for c in captions]
+    paths = out / "predictions.json", out / "references.json"
+    metrics.write_json(metrics.to_predictions(texts), paths[0])
+    metrics.write_json(metrics.to_references(split.file_names, split.captions), paths[1])
+    scores = {
+        "data": split.name,
+        "split": split.split,
+        "decoder": options.decoder,
+        "beam": options.width,
+        "attention": options.attention,
+        "length_penalty": options.length_penalty,
+        **metrics.score_files(*paths, meteor=meteor),
+    }
+    if split.name == "scenes":
+        scores |= scene_scores(captions, split, captioner.grid)
+    metrics.write_json(scores, out / "scores.json")
+    return scores
+
+
+def scene_scores(captions, split, grid):
+    """`pointing_accuracy` and `caption_accuracy` (shares) of captions of `scenes`."""
+    texts = [c.caption for c in captions]
+    locations = [c.locations for c in captions]
+    return {
+        "pointing_accuracy": scenes.pointing_accuracy(
+            texts, locations, grid, split.file_names
+        ),
+        "caption_accuracy": scenes.caption_accuracy(texts, split.file_names),
+    }

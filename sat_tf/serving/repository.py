@@ -1,0 +1,165 @@
+"""The models in a folder: numbered versions are loaded, swapped and drained.
+
+The folder is TensorFlow Serving's: `<root>/<name>/<version>/saved_model.pb`. The newest
+version is served; a newer one is loaded beside it, warmed, and put in its place in one
+assignment. The old one ends with its last request.
+"""
+
+import contextlib
+import gc
+import logging
+import pathlib
+import threading
+
+from sat_tf.serving.protocol import RequestError
+from sat_tf.serving.servable import Servable
+
+_log = logging.getLogger(__name__)
+
+
+class Repository:
+    """The models under a folder, their newest versions loaded, kept up to date."""
+
+    def __init__(self, root):
+        """Look at `root`: a folder of models, or one model's folder of versions."""
+        self.root = pathlib.Path(root).absolute()
+        self._models = {}  # name -> Servable; a request takes it in one look-up
+        self._states = {}  # (name, version) -> (state, error message)
+        self._failed = {}  # (name, version) -> what the folder looked like
+        self._stop = threading.Event()
+        self._watcher = None
+
+    def folders(self):
+        """Find the newest version folder of every model: {name: path}."""
+        singles = [self.root] if _versions(self.root) else []
+        candidates = singles or (p for p in self.root.glob("*") if p.is_dir())
+        newest = ((path.name, _versions(path)) for path in candidates)
+        return {name: versions[-1] for name, versions in sorted(newest) if versions}
+
+    def refresh(self):
+        """Bring what is served in line with what lies in the folder."""
+        folders, before = self.folders(), self._served()
+        for name, path in folders.items():
+            current = self._models.get(name)
+            if current is None or current.version != int(path.name):
+                self._load(name, path)
+        for name in self._models.keys() - folders.keys():
+            self._retire(self._models.pop(name))
+        if before != self._served():
+            gc.collect()  # a loaded model is full of reference cycles
+
+    def _load(self, name, path):
+        """Load and warm a version, swap it in, drain the one it replaces."""
+        key = name, int(path.name)
+        look = sorted((str(p), p.stat().st_mtime_ns) for p in path.rglob("*"))
+        if self._failed.get(key) == look:
+            return  # nothing has changed since it failed
+        self._states[key] = ("LOADING", "")
+        try:
+            servable = Servable(name, path)
+            servable.warm()
+        except Exception as error:  # a broken version must not end the good one
+            self._failed[key] = look
+            self._states[key] = ("END", str(error))
+            _log.error("could not load %s: %s", path, error)
+            return
+        old, self._models[name] = self._models.get(name), servable
+        self._failed.pop(key, None)
+        self._states[key] = ("AVAILABLE", "")
+        _log.info("serving %s version %d from %s", name, servable.version, path)
+        if old:
+            self._retire(old)
+
+    def _retire(self, servable):
+        """Wait for a version's last request, then let go of it."""
+        key = servable.name, servable.version
+        self._states[key] = ("UNLOADING", "")
+        servable.wait_until_idle()
+        self._states[key] = ("END", "")
+        _log.info("unloaded %s version %d", *key)
+
+    def watch(self, seconds):
+        """Refresh every so many seconds in a thread of its own, until `close`."""
+
+        def loop():
+            while not self._stop.wait(seconds):
+                try:
+                    self.refresh()
+                except OSError as error:  # say, a folder removed while it is listed
+                    _log.warning("could not read %s: %s", self.root, error)
+
+        self._watcher = threading.Thread(target=loop, name="versions", daemon=True)
+        self._watcher.start()
+
+    def close(self):
+        """Stop watching."""
+        self._stop.set()
+        if self._watcher:
+            self._watcher.join()
+
+    @contextlib.contextmanager
+    def use(self, name, version=None):
+        """Lend the served `Servable` of a name, and of a version if one is given."""
+        servable = self._models.get(name)
+        if servable is None or version not in (None, servable.version):
+            wanted = f"Latest({name})" if version is None else f"{name}, {version}"
+            raise RequestError(
+                f"Servable not found for request: {wanted}. "
+                f"Expected one of: {self._served()}. "
+                "GET /v1/models/<name> lists the versions of a model.",
+                status=404,
+            )
+        with servable.in_use():
+            yield servable
+
+    def loaded(self):
+        """List what is served now, by name."""
+        models = self._models.copy()
+        return [models[name] for name in sorted(models)]
+
+    def failures(self):
+        """Say which versions could not be loaded, and why."""
+        errors = {key: error for key, (_, error) in self._states.items() if error}
+        return "; ".join(f"{n}/{v}: {error}" for (n, v), error in errors.items())
+
+    def _served(self):
+        return ", ".join(f"{s.name}/{s.version}" for s in self.loaded()) or "none"
+
+    def ready(self):
+        """Tell whether every model in the folder has a version to answer with."""
+        return bool(self._models) and self.folders().keys() <= self._models.keys()
+
+    def status(self, name, version=None):
+        """Give the states of a model's versions, newest first, as the status API."""
+        states = {
+            number: state
+            for (model, number), state in self._states.copy().items()
+            if model == name and version in (None, number)
+        }
+        if not states:
+            wanted = name if version is None else f"{name}, version {version}"
+            raise RequestError(
+                f"Could not find any versions of model {wanted}. "
+                f"Expected one of: {self._served()}.",
+                status=404,
+            )
+        return [
+            {
+                "version": str(number),
+                "state": state,
+                "status": {
+                    "error_code": "UNKNOWN" if message else "OK",
+                    "error_message": message,
+                },
+            }
+            for number, (state, message) in sorted(states.items(), reverse=True)
+        ]
+
+
+def _versions(path):
+    """List the version folders in a model's folder, oldest first."""
+    folders = (p for p in path.glob("*") if p.name.isdecimal())
+    return sorted(
+        (p for p in folders if (p / "saved_model.pb").is_file()),
+        key=lambda p: int(p.name),
+    )

@@ -1,0 +1,100 @@
+"""A look at every image's header before anything is decoded.
+
+A few kilobytes of PNG can promise 2.5 thousand million pixels. Pillow's readers stop
+behind the header, so that saying no costs neither time nor memory.
+"""
+
+import io
+
+import numpy as np
+from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin
+
+from sat_tf.serving.protocol import RequestError
+
+MAX_IMAGES = 32  # in a request, and through the graph together
+
+# The readers themselves, not PIL.Image.open: that one has a pixel limit of its own.
+_READERS = {
+    b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
+    b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
+    b"GIF8": GifImagePlugin.GifImageFile,
+    b"BM": BmpImagePlugin.BmpImageFile,
+}
+_TWICE_ENCODED = (b"/9j/", b"iVBORw0KGgo", b"R0lGOD")
+
+
+def screen(images, max_pixels, notes):
+    """Look at the encoded images of a request.
+
+    Args:
+        images: object array of bytes.
+        max_pixels: what an image may unpack to.
+        notes: whether the model's answer has an `error` for every image.
+
+    Returns:
+        The images, empty where one is refused, and the list of refusals, "" for none.
+
+    Raises:
+        RequestError: there are too many images, all are refused, or one is and there
+            is no place for a note.
+    """
+    if images.size > MAX_IMAGES:
+        raise RequestError(
+            f"Expected at most {MAX_IMAGES} images in a request. "
+            f"Received: {images.size}. Split them over several requests.",
+            status=413,
+        )
+    refusals = [refusal(contents, max_pixels) for contents in images.flat]
+    if any(refusals) and (all(refusals) or not notes):
+        raise RequestError(next(filter(None, refusals)))
+    kept = [
+        b"" if no else image for no, image in zip(refusals, images.flat, strict=True)
+    ]
+    return np.array(kept, object).reshape(images.shape), refusals
+
+
+def merge(errors, refusals):
+    """Put the refusals into a model's `error` output; RequestError if all images fail.
+
+    Where some images of a request are bad, their rows say so; where all are, the whole
+    request does.
+    """
+    errors = errors.astype(object)
+    for index in np.flatnonzero(refusals):
+        errors[index] = refusals[index].encode("utf-8")
+    if all(errors):
+        raise RequestError(errors[0].decode("utf-8", errors="replace"))
+    return errors
+
+
+def refusal(contents, max_pixels):
+    """Say why an encoded image (bytes) is refused; an empty string when it is not."""
+    if not contents:
+        return (
+            "Expected an encoded image. Received: 0 bytes. "
+            "Read the file in binary mode and send all of it."
+        )
+    reader = next((r for magic, r in _READERS.items() if contents.startswith(magic)), 0)
+    if not reader:
+        hint = "Convert the image to JPEG or PNG."
+        if contents.startswith(_TWICE_ENCODED):
+            hint = "It looks base64-encoded twice: encode the file's bytes once."
+        return (
+            "Expected a JPEG, PNG, GIF or BMP image. "
+            f"Received: bytes that start with {contents[:12]!r}. {hint}"
+        )
+    try:
+        width, height = reader(io.BytesIO(contents)).size
+    except Exception:  # Pillow raises a dozen types at a broken header
+        return (
+            "Expected an image with a readable header. "
+            f"Received: {len(contents)} bytes that break off or are damaged. "
+            "Check that the file opens in an image viewer, and send all of it."
+        )
+    if width * height > max_pixels:
+        return (
+            f"Expected an image of at most {max_pixels} pixels. "
+            f"Received: {width} x {height}. Scale it down; the model looks at a few "
+            "hundred pixels a side."
+        )
+    return ""

@@ -1,0 +1,183 @@
+"""One loaded SavedModel and its signatures, as functions of NumPy arrays."""
+
+import contextlib
+import logging
+import threading
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf import json_format
+from tensorflow.core.protobuf import saved_model_pb2
+
+from sat_tf.serving import screening
+from sat_tf.serving.batching import Batcher
+from sat_tf.serving.protocol import RequestError, Spec
+
+_IMAGES = "image_bytes"
+_log = logging.getLogger(__name__)
+
+
+class Servable:
+    """One loaded version of one model."""
+
+    def __init__(self, name, path):
+        """Load the SavedModel in `path`, a pathlib.Path named by a version number."""
+        self.name, self.version = name, int(path.name)
+        self.path = path
+        self._model = tf.saved_model.load(str(path), tags=["serve"])
+        self._signatures = {
+            key: _Signature(function, name)
+            for key, function in self._model.signatures.items()
+        }
+        self._users = 0
+        self._idle = threading.Condition()
+
+    @property
+    def signatures(self):
+        """Names of the signatures, sorted."""
+        return sorted(self._signatures)
+
+    def inputs(self, signature_name):
+        """Give the `Spec` of every input of a signature by name."""
+        if signature_name not in self._signatures:
+            raise RequestError(
+                f'Serving signature name: "{signature_name}" not found in signature '
+                f"def. Expected one of: {', '.join(self.signatures)}. "
+                "Leave 'signature_name' out for the default."
+            )
+        return self._signatures[signature_name].specs
+
+    async def predict(self, request, max_pixels):
+        """Answer a `PredictRequest` with arrays by output name.
+
+        Images whose header is refused never reach the graph. Where only some images
+        of a request are bad, their `error` says so; where all are, RequestError does.
+        """
+        signature = self._signatures[request.signature_name]
+        inputs, refusals = request.inputs, []
+        if _IMAGES in inputs and inputs[_IMAGES].dtype == object:
+            notes = "error" in signature.outputs
+            images, refusals = screening.screen(inputs[_IMAGES], max_pixels, notes)
+            inputs = {**inputs, _IMAGES: images}
+        try:
+            outputs = await signature.batcher(inputs)
+        except tf.errors.OpError as error:
+            raise _request_error(error) from error
+        if refusals and "error" in outputs:
+            outputs["error"] = screening.merge(outputs["error"], refusals)
+        return outputs
+
+    @contextlib.contextmanager
+    def in_use(self):
+        """Keep this version loaded while a request runs."""
+        with self._idle:
+            self._users += 1
+        try:
+            yield self
+        finally:
+            with self._idle:
+                self._users -= 1
+                self._idle.notify_all()
+
+    def wait_until_idle(self):
+        """Return once no request uses this version any more."""
+        with self._idle:
+            self._idle.wait_for(lambda: self._users == 0)
+
+    def warm(self):
+        """Run every signature once, so that no request pays for the first run."""
+        for name, signature in self._signatures.items():
+            try:
+                signature(signature.example())
+            except Exception as error:  # warming is a courtesy, never a condition
+                _log.debug("could not warm %s of %s: %s", name, self.path, error)
+
+    def signature_def(self):
+        """Give the SignatureDefs as the JSON-ready dict of the metadata API."""
+        proto = saved_model_pb2.SavedModel.FromString(
+            (self.path / "saved_model.pb").read_bytes()
+        )
+        return {
+            name: json_format.MessageToDict(
+                definition,
+                preserving_proto_field_name=True,
+                always_print_fields_with_no_presence=True,
+            )
+            for name, definition in proto.meta_graphs[0].signature_def.items()
+        }
+
+
+class _Signature:
+    """A signature as a function of NumPy arrays, and a `Batcher` in front of it."""
+
+    def __init__(self, function, model_name):
+        specs = function.structured_input_signature[1]
+        self.specs = {name: _spec(spec) for name, spec in specs.items()}
+        self.outputs = {
+            name: _spec(spec) for name, spec in function.structured_outputs.items()
+        }
+        self._function = function
+        max_rows = screening.MAX_IMAGES if self._can_batch() else 1
+        self.batcher = Batcher(self, max_rows, model_name)
+
+    def _can_batch(self):
+        """Rows of different callers can stand in one batch: only axis 0 is open."""
+        return all(
+            spec.shape and spec.shape[0] is None and None not in spec.shape[1:]
+            for spec in self.specs.values()
+        ) and all(
+            spec.shape and spec.shape[0] is None for spec in self.outputs.values()
+        )
+
+    def __call__(self, inputs):
+        """Run arrays by input name to arrays by output name; raises tf.errors."""
+        tensors = {
+            name: tf.constant(inputs[name], _dtype(spec))
+            for name, spec in self.specs.items()
+        }
+        outputs = self._function(**tensors)
+        return {name: value.numpy() for name, value in outputs.items()}
+
+    def example(self):
+        """Make up one row of input: a grey photograph, or zeros."""
+        jpeg = tf.io.encode_jpeg(np.full([256, 256, 3], 127, np.uint8)).numpy()
+
+        def fill(name, spec):
+            shape = [1, *(size or 1 for size in spec.shape[1:])]
+            if spec.dtype == object:
+                return np.full(shape, jpeg if name == _IMAGES else b"", object)
+            return np.zeros(shape, spec.dtype)
+
+        return {name: fill(name, spec) for name, spec in self.specs.items()}
+
+
+def _spec(spec):
+    """Turn a tf.TensorSpec into a `Spec`."""
+    dtype = object if spec.dtype == tf.string else spec.dtype.as_numpy_dtype
+    shape = None if spec.shape.rank is None else tuple(spec.shape.as_list())
+    return Spec(np.dtype(dtype), shape)
+
+
+def _dtype(spec):
+    return tf.string if spec.dtype == object else tf.as_dtype(spec.dtype)
+
+
+_STATUSES = {
+    tf.errors.InvalidArgumentError: 400,
+    tf.errors.FailedPreconditionError: 400,
+    tf.errors.OutOfRangeError: 400,
+    tf.errors.ResourceExhaustedError: 429,
+    tf.errors.UnavailableError: 503,
+    tf.errors.UnimplementedError: 501,
+}
+
+
+def _request_error(error):
+    """Turn TensorFlow's error into ours, with TensorFlow Serving's status."""
+    status = _STATUSES.get(type(error), 500)
+    # "Graph execution error: ...", the reason on a line of its own, "[[{{node ...".
+    lines = error.message.partition("[[{{node")[0].strip().splitlines()
+    reason = lines[-1][:500] if lines else type(error).__name__
+    advice = "Check the input against GET .../metadata." if status == 400 else ""
+    advice = "Try again in a moment." if status in (429, 503) else advice
+    return RequestError(f"The model failed: {reason} {advice}".strip(), status)

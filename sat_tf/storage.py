@@ -1,0 +1,109 @@
+"""A captioner as a folder: config.json, weights.npz and metadata.json."""
+
+import json
+import pathlib
+
+import keras
+import numpy as np
+
+from sat_tf.files import replacing
+
+FORMAT = 1
+
+
+def named_weights(captioner):
+    """Name -> variable, with names that do not depend on what else was built before."""
+    named = {}
+    parts = {
+        "attention": captioner.attention,
+        "decoder": captioner.decoder,
+        "estimator": captioner.estimator,
+        "standardise": captioner.encoder.standardise,
+        "encoder": captioner.encoder.network,
+    }
+    for name, part in parts.items():
+        for i, variable in enumerate(part.weights if part is not None else ()):
+            leaf = f"{i}" if name == "encoder" else "/".join(_tail(variable))
+            named[f"{name}/{leaf}"] = variable
+    return named
+
+
+def _tail(variable):
+    return variable.path.split("/")[1:] or [variable.name]
+
+
+def save(captioner, folder, *, encoder=True, dtype=None, metadata=None):
+    """Writes a captioner; every file is whole or the old one.
+
+    Args:
+        captioner: a `ShowAttendTell`.
+        folder: made if need be.
+        encoder: whether the trunk's weights go along. Without them `load` fetches
+            ImageNet weights, or takes a file.
+        dtype: storage type of the weights, e.g. `float16`; as they are by default.
+        metadata: JSON values to keep beside: recipe, scores, data.
+    """
+    folder = pathlib.Path(folder)
+    weights = {
+        name: np.asarray(variable.numpy(), dtype or variable.numpy().dtype)
+        for name, variable in named_weights(captioner).items()
+        if encoder or not name.startswith("encoder/")
+    }
+    with replacing(folder / "weights.npz") as path, open(path, "wb") as file:
+        np.savez(file, **weights)
+    config = {
+        "format": FORMAT,
+        "encoder_weights": "included" if encoder else "imagenet",
+        "captioner": captioner.get_config(),
+    }
+    for name, value in (("config", config), ("metadata", metadata or {})):
+        with replacing(folder / f"{name}.json") as path:
+            path.write_text(json.dumps(value, indent=1) + "\n")
+
+
+def load(folder, *, encoder_weights=None):
+    """Reads what `save` wrote.
+
+    Args:
+        folder: holds config.json and weights.npz.
+        encoder_weights: a path, for a captioner saved without its encoder; by default
+            Keras downloads the ImageNet weights it was trained on.
+
+    Returns:
+        a `ShowAttendTell`.
+
+    Raises:
+        ValueError: files that do not belong together.
+    """
+    from sat_tf.captioner import ShowAttendTell
+
+    folder = pathlib.Path(folder)
+    config = json.loads((folder / "config.json").read_text())
+    if config.get("format") != FORMAT:
+        raise ValueError(
+            f"Expected a captioner in format {FORMAT}. "
+            f"Received: format={config.get('format')} in {folder}. "
+            "Load it with the version of sat_tf that wrote it."
+        )
+    options = config["captioner"]
+    included = config["encoder_weights"] == "included"
+    if not included:
+        options["encoder"]["config"]["weights"] = encoder_weights or "imagenet"
+    captioner = ShowAttendTell.from_config(options)
+    wanted = named_weights(captioner)
+    if not included:
+        wanted = {k: v for k, v in wanted.items() if not k.startswith("encoder/")}
+    with np.load(folder / "weights.npz") as arrays:
+        found = {name: arrays[name].shape for name in arrays.files}
+        shapes = {name: tuple(v.shape) for name, v in wanted.items()}
+        if found != shapes:
+            odd = sorted(set(found.items()) ^ set(shapes.items()))[:3]
+            raise ValueError(
+                "Expected weights.npz to fit config.json. "
+                f"Received: folder={str(folder)!r}, which differs in {odd}. "
+                "Copy both files from the same captioner."
+            )
+        for name, variable in wanted.items():
+            variable.assign(arrays[name].astype(keras.backend.standardize_dtype(variable.dtype)))
+    captioner.encoder.standardise.finalize_state()
+    return captioner

@@ -1,0 +1,270 @@
+"""A training run: a folder that can be killed at any moment and goes on."""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from sat_tf import metrics, storage
+from sat_tf.captioner import ShowAttendTell
+from sat_tf.datasets import load, pipeline
+from sat_tf.encoder import Encoder
+from sat_tf.estimators import ESTIMATORS, Soft
+from sat_tf.evaluation import cached_inputs, predict
+from sat_tf.files import replacing
+from sat_tf.vocabulary import Vocabulary
+
+SAVE_EVERY = 200  # updates between checkpoints: about a minute's work at paper size
+
+
+def build(preset, captions, *, encoder_weights=None):
+    """An untrained captioner.
+
+    Args:
+        preset: a `Preset`.
+        captions: iterable of the training captions, for the vocabulary.
+        encoder_weights: `imagenet` or a path, over the preset's.
+    """
+    vocabulary = Vocabulary.from_captions(captions, preset.max_words, preset.min_count)
+    encoder = Encoder(
+        preset.trunk,
+        weights=encoder_weights or preset.encoder_weights,
+        image_size=preset.image_size,
+        trainable=preset.trunk == "convnet",
+    )
+    kind = ESTIMATORS[preset.estimator]
+    return ShowAttendTell(
+        vocabulary,
+        encoder=encoder,
+        estimator=kind(**preset.estimator_options(kind)),
+        embedding_size=preset.embedding_size,
+        hidden_size=preset.hidden_size,
+        attention_size=preset.attention_size,
+        dropout=preset.dropout,
+        output_activation=preset.output_activation,
+        label_smoothing=preset.label_smoothing,
+        lambda_ds=preset.lambda_ds,
+        attention_rule="expected" if kind is Soft else preset.attention_rule,
+        encoder_rate=preset.encoder_rate,
+        resize_mode=preset.resize_mode,
+    )
+
+
+def make_optimizer(preset, total_steps):
+    """The preset's optimizer, its rate falling on a cosine over `total_steps`."""
+    rate = keras.optimizers.schedules.CosineDecay(
+        preset.learning_rate, total_steps, preset.final_rate / preset.learning_rate
+    )
+    options = {"learning_rate": rate, "global_clipnorm": preset.clip_norm}
+    if preset.optimizer == "adam":
+        return keras.optimizers.Adam(**options)
+    if preset.optimizer == "rmsprop":
+        return keras.optimizers.RMSprop(
+            rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **options
+        )
+    raise ValueError(
+        "Expected optimizer to be adam or rmsprop. "
+        f"Received: optimizer={preset.optimizer!r}. Choose one of them."
+    )
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run stands; kept in its checkpoint."""
+
+    step: int = 0
+    best: float = -1.0
+    best_epoch: int = -1
+    history: list = dataclasses.field(default_factory=list)
+
+
+class Run:
+    """The folder of a run.
+
+    `preset.json` is the resolved recipe, `model/` the best captioner so far,
+    `checkpoint.npz` everything needed to go on, `history.json` one row per epoch.
+    """
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+        self.model = self.folder / "model"
+
+    def open(self, recipe):
+        """Makes the folder, or checks that it holds a run of the same recipe."""
+        path = self.folder / "preset.json"
+        text = json.dumps(recipe, indent=1) + "\n"
+        if path.is_file() and path.read_text() != text:
+            old = json.loads(path.read_text())
+            changed = [k for k in recipe if old.get(k) != recipe[k]]
+            raise ValueError(
+                "Expected the recipe this run was started with, to resume it. "
+                f"Received: out={str(self.folder)!r}, which differs in "
+                f"{', '.join(changed)}. Choose another --out, or the same settings."
+            )
+        with replacing(path) as beside:
+            beside.write_text(text)
+
+    def save_checkpoint(self, captioner, progress):
+        """Every variable and the progress, in one file, replaced at once."""
+        variables = _all_variables(captioner)
+        arrays = {f"{i:05d}": v.numpy() for i, v in enumerate(variables)}
+        state = json.dumps(dataclasses.asdict(progress))
+        with replacing(self.folder / "checkpoint.npz") as path:
+            with open(path, "wb") as file:
+                np.savez(file, progress=np.array(state), **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+
+    def load_checkpoint(self, captioner):
+        """Restores what `save_checkpoint` wrote; a fresh `Progress` if nothing was."""
+        path = self.folder / "checkpoint.npz"
+        if not path.is_file():
+            return Progress()
+        with np.load(path) as arrays:
+            for i, variable in enumerate(_all_variables(captioner)):
+                variable.assign(arrays[f"{i:05d}"])
+            return Progress(**json.loads(str(arrays["progress"])))
+
+
+def _all_variables(captioner):
+    optimizers = [captioner.optimizer, captioner.encoder_optimizer]
+    owned = [v for o in optimizers if o is not None for v in o.variables]
+    return [*captioner.variables, *owned]
+
+
+class Keep(keras.callbacks.Callback):
+    """Saves a checkpoint every so many updates, and stops at a loss that is no number."""
+
+    def __init__(self, run, progress, batch_files):
+        super().__init__()
+        self.run, self.progress, self.batch_files = run, progress, batch_files
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Counts the update that was just made."""
+        if not math.isfinite(logs["loss"]):
+            names = ", ".join(self.batch_files(self.progress.step)[:4])
+            raise FloatingPointError(
+                "Expected a finite loss. "
+                f"Received: loss={logs['loss']} at step {self.progress.step}, in a "
+                f"batch with {names}, ... The last good state is in "
+                f"{self.run.folder}; lower learning_rate or set clip_norm=5."
+            )
+        self.progress.step += 1
+        if self.progress.step % SAVE_EVERY == 0:
+            self.run.save_checkpoint(self.model, self.progress)
+
+
+def train(
+    preset,
+    data,
+    out,
+    *,
+    data_dir=None,
+    encoder_weights=None,
+    seed=17,
+    cache_dir=None,
+    verbose="auto",
+):
+    """Trains a captioner, or goes on where a run in `out` was interrupted.
+
+    Every epoch the validation images are captioned as they will be at test time; the
+    captioner with the best BLEU-4 is kept in `out/model`.
+
+    Args:
+        preset: a `Preset`.
+        data, data_dir: see `datasets.load`.
+        out: folder of the run.
+        encoder_weights: `imagenet` or a path, over the preset's.
+        seed: of the weights, the order of the captions and the sampled locations.
+        cache_dir: for features and pixels, by default `default_cache()`.
+        verbose: as in `fit`.
+
+    Returns:
+        the best `ShowAttendTell`, and the history: one dict per epoch.
+    """
+    run = Run(out)
+    recipe = {**dataclasses.asdict(preset), "data": str(data), "seed": seed}
+    run.open(json.loads(json.dumps(recipe)))
+    keras.utils.set_random_seed(seed)
+    cache_dir = cache_dir or default_cache()
+    training, validation = (
+        load(data, name, data_dir=data_dir) for name in ("train", "validation")
+    )
+    captioner = build(
+        preset,
+        (c for captions in training.captions for c in captions),
+        encoder_weights=encoder_weights,
+    )
+    inputs, key = cached_inputs(captioner, training, cache_dir)
+    if key == "annotations":
+        sample = np.random.default_rng(seed).choice(len(inputs), min(512, len(inputs)))
+        captioner.encoder.adapt(inputs.read(np.sort(sample)))
+    batches = pipeline.Batches(
+        inputs,
+        training.captions,
+        captioner.vocabulary,
+        batch_size=preset.batch_size,
+        seed=seed,
+        key=key,
+    )
+    per_epoch = batches.steps_per_epoch
+    hard = captioner.estimator
+    optimizer = make_optimizer(preset, per_epoch * preset.epochs)
+    captioner.compile(optimizer=optimizer)
+    optimizer.build(captioner.trainable_variables)
+    progress = run.load_checkpoint(captioner)
+    keep = Keep(run, progress, lambda step: batches.files(step, training.file_names))
+    writer = tf.summary.create_file_writer(str(run.folder / "tensorboard"))
+
+    while (epoch := progress.step // per_epoch) < preset.epochs:
+        if epoch - progress.best_epoch > preset.patience:
+            break
+        captioner.use(Soft() if epoch < preset.warm_up else hard)
+        logs = captioner.fit(
+            batches.dataset(progress.step),
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            steps_per_epoch=per_epoch - progress.step % per_epoch,
+            callbacks=[keep],
+            verbose=verbose,
+        ).history
+        row = {"epoch": epoch + 1, **{k: float(v[-1]) for k, v in logs.items()}}
+        row |= _validate(captioner, validation, preset, cache_dir)
+        if epoch >= min(preset.warm_up, preset.epochs - 1) or captioner.estimator is hard:
+            if row["val_bleu_4"] > progress.best:
+                progress.best, progress.best_epoch = row["val_bleu_4"], epoch
+                storage.save(captioner, run.model, metadata={"recipe": recipe, **row})
+        progress.history.append(row)
+        run.save_checkpoint(captioner, progress)
+        with replacing(run.folder / "history.json") as path:
+            path.write_text(json.dumps(progress.history, indent=1) + "\n")
+        with writer.as_default():
+            for name, value in row.items():
+                tf.summary.scalar(name, value, step=epoch + 1)
+        print(_line(row), flush=True)
+    return storage.load(run.model), progress.history
+
+
+def _validate(captioner, validation, preset, cache_dir):
+    inputs, key = cached_inputs(captioner, validation, cache_dir)
+    options = captioner.options(max_length=preset.max_length)
+    captions = predict(captioner, inputs, key, options)
+    bleu_4 = metrics.bleu4([c.caption for c in captions], validation.captions)
+    return {"val_bleu_4": bleu_4}
+
+
+def _line(row):
+    return "  ".join(
+        f"{k} {v}" if isinstance(v, int) else f"{k} {v:.3f}" for k, v in row.items()
+    )
+
+
+def default_cache():
+    """`$SAT_TF_CACHE`, or `sat_tf` in the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(os.environ.get("SAT_TF_CACHE") or pathlib.Path(home) / "sat_tf")

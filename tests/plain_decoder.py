@@ -1,0 +1,161 @@
+"""The slow plain twin: one image, one beam, one word at a time, NumPy float64.
+
+Written from the equations and the documentation, not from `sat_tf.decoding`; only the
+dice are TensorFlow's, because both have to throw the same.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+PAD, EOS, UNK = 0, 1, 2
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def log_softmax(x):
+    x = x - x.max()
+    return x - np.log(np.exp(x).sum())
+
+
+def throw(logits, seed, image, beam, beams):
+    """An index drawn as row (image, beam) of a batch that ends there."""
+    rows = np.zeros([(image + 1) * beams, len(logits)], np.float32)
+    rows[image * beams + beam] = logits
+    drawn = tf.random.stateless_categorical(rows, 1, seed).numpy()
+    return int(drawn[image * beams + beam, 0])
+
+
+class PlainCaptioner:
+    """One step of `ShowAttendTell` for one image and one caption (eq. 1-7)."""
+
+    def __init__(self, captioner):
+        decoder, attention = captioner.decoder, captioner.attention
+        self.project = self._dense(attention.project)
+        self.query = self._dense(attention.query)
+        self.vector = np.asarray(attention.vector, np.float64)
+        self.embedding = np.asarray(decoder.embedding.embeddings, np.float64)
+        for name in (
+            "initial_hidden initial_cell gates_word gates_hidden gates_context beta "
+            "output_hidden output_context output_word"
+        ).split():
+            setattr(self, name, self._dense(getattr(decoder, name)))
+
+    @staticmethod
+    def _dense(layer):
+        kernel, *bias = (np.asarray(w, np.float64) for w in layer.weights)
+        return lambda x: x @ kernel + (bias[0] if bias else 0)
+
+    def start(self, annotations):
+        mean = annotations.mean(0)
+        return np.tanh(self.initial_hidden(mean)), np.tanh(self.initial_cell(mean))
+
+    def step(self, word, state, annotations, choose):
+        hidden, cell = state
+        hidden_layer = np.tanh(self.project(annotations) + self.query(hidden))
+        logits = hidden_layer @ self.vector
+        weights = choose(logits)
+        beta = sigmoid(self.beta(hidden))[0]
+        context = beta * sum(w * a for w, a in zip(weights, annotations, strict=True))
+        embedded = self.embedding[word] if word != PAD else 0 * self.embedding[0]
+        gates = self.gates_word(embedded) + self.gates_hidden(hidden)
+        i, f, o, g = np.split(gates + self.gates_context(context), 4)
+        cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
+        hidden = sigmoid(o) * np.tanh(cell)
+        summed = embedded + self.output_hidden(hidden) + self.output_context(context)
+        log_p = log_softmax(self.output_word(summed))
+        look = {
+            "alpha": np.exp(log_softmax(logits)),
+            "locations": int(np.argmax(weights)),
+            "beta": beta,
+        }
+        return log_p, (hidden, cell), look
+
+
+class Caption:
+    """A caption under way: words, their log-probabilities and looks, the state."""
+
+    def __init__(self, state, words=(), log_p_word=(), looks=()):
+        self.state, self.words = state, tuple(words)
+        self.log_p_word, self.looks = tuple(log_p_word), tuple(looks)
+
+    @property
+    def ended(self):
+        return EOS in self.words
+
+    def score(self, penalty):
+        return sum(self.log_p_word) / max(1, len(self.words)) ** penalty
+
+    def plus(self, state, word, log_p, look):
+        return Caption(
+            state,
+            self.words + (word,),
+            self.log_p_word + (log_p,),
+            self.looks + (look,),
+        )
+
+
+def forbidden(words, size, options):
+    """The ids that may not follow `words`."""
+    never = {PAD, *options.banned} | (set() if options.allow_unknown else {UNK})
+    n = options.no_repeat_ngram
+    if n:
+        grams = {words[i : i + n] for i in range(len(words) - n + 1)}
+        start = words[max(0, len(words) - n + 1) :]
+        never |= {w for w in range(size) if start + (w,) in grams}
+    if len(words) < options.min_length and len(never | {EOS}) < size:
+        never |= {EOS}
+    return never
+
+
+def decode_plainly(plain, annotations, image, options, seed):
+    """The captions of one image, best first."""
+    seed = np.array([seed, 0], np.int32)
+    width = options.beam if options.decoder == "beam" else 1
+    captions = [Caption(plain.start(annotations))]
+    for t in range(options.max_length):
+        beams = 1 if t == 0 else width
+        dice = [
+            tf.random.experimental.stateless_fold_in(seed, 2 * t + i) for i in (0, 1)
+        ]
+        found = []
+        for beam, caption in enumerate(captions):
+            if caption.ended:
+                found.append(caption)
+                continue
+
+            def choose(logits, beam=beam, beams=beams, dice=dice):
+                if options.attention == "expected":
+                    return np.exp(log_softmax(logits))
+                if options.attention == "argmax":
+                    index = int(np.argmax(logits))
+                else:
+                    index = throw(logits, dice[0], image, beam, beams)
+                return np.eye(len(logits))[index]
+
+            last = caption.words[-1] if caption.words else PAD
+            log_p, state, look = plain.step(last, caption.state, annotations, choose)
+            closed = forbidden(caption.words, len(log_p), options)
+            words = [w for w in range(len(log_p)) if w not in closed]
+            if options.decoder == "greedy":
+                words = [max(words, key=lambda w: log_p[w])]
+            elif options.decoder == "sample":
+                words = [_draw(log_p, words, options, dice[1], image)]
+            found += [caption.plus(state, w, log_p[w], look) for w in words]
+        found.sort(key=lambda c: -c.score(options.length_penalty))
+        captions = found[:width]
+    return captions
+
+
+def _draw(log_p, words, options, seed, image):
+    logits = np.full(len(log_p), -np.inf)
+    logits[words] = log_p[words] / options.temperature
+    if not (options.top_k or options.top_p):
+        return throw(logits, seed, image, 0, 1)
+    order = np.argsort(-logits, kind="stable")[: options.top_k]
+    kept = logits[order]
+    if options.top_p:
+        p = np.exp(log_softmax(kept))
+        kept = np.where(np.cumsum(p) - p < options.top_p, kept, -np.inf)
+    return int(order[throw(kept, seed, image, 0, 1)])

@@ -1,0 +1,364 @@
+"""Data sets on disk: every layout read, and what is wrong with them said."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pictures
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from sat_tf import datasets, images
+from sat_tf.datasets import own, records, schema
+
+CAPTIONS = ("A dog runs .", "The dog is running !")
+NAMES = {"train": ["a.jpg", "b.jpg"], "dev": ["c.jpg"], "test": ["d.jpg"]}
+
+
+@pytest.fixture(autouse=True)
+def prepared(tmp_path, monkeypatch):
+    """Keep prepared data out of the home folder."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    return tmp_path / "tfds"
+
+
+def write_image(path, value=50, kind=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = kind or {".jpg": "JPEG"}.get(path.suffix, path.suffix[1:].upper())
+    path.write_bytes(pictures.encode(pictures.plain(value), kind))
+
+
+def flickr(folder, images_folder="Flicker8k_Dataset", parts=("train", "dev", "test")):
+    lines = []
+    for part, names in NAMES.items():
+        for name in names:
+            if part in parts:
+                write_image(folder / images_folder / name, ord(name[0]))
+            lines += [f"{name}#{i}\t{text}" for i, text in enumerate(CAPTIONS)]
+        if part in parts:
+            (folder / f"Flickr_8k.{part}Images.txt").write_text("\n".join(names))
+    (folder / "Flickr8k.token.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def karpathy(folder, name="dataset_flickr8k.json", **extra):
+    entries = [
+        {
+            "filename": image,
+            "split": {"dev": "val"}.get(part, part),
+            "imgid": 0,
+            "sentences": [{"raw": text, "tokens": [], "imgid": 0} for text in CAPTIONS],
+            **extra,
+        }
+        for part, names in NAMES.items()
+        for image in names
+    ]
+    content = {"images": entries, "dataset": "flickr8k"}
+    (folder / name).write_text(json.dumps(content))
+
+
+def write_csv(path, rows, header=("image", "caption")):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def load(data, data_dir=None):
+    """All three splits as {split: {name: captions}}."""
+    return {
+        name: dict(zip(split.file_names, split.captions, strict=True))
+        for name in ("train", "validation", "test")
+        for split in [datasets.load(data, name, data_dir=data_dir)]
+    }
+
+
+EXPECTED = {
+    "train": {"a.jpg": CAPTIONS, "b.jpg": CAPTIONS},
+    "validation": {"c.jpg": CAPTIONS},
+    "test": {"d.jpg": CAPTIONS},
+}
+
+
+@pytest.mark.parametrize("images_folder", ["images", "Flicker8k_Dataset", "."])
+def test_flickr8k_as_published(tmp_path, images_folder):
+    assert load("flickr8k", flickr(tmp_path, images_folder)) == EXPECTED
+
+
+def test_flickr_with_karpathys_json(tmp_path):
+    flickr(tmp_path)
+    for name in ("Flickr8k.token.txt", "Flickr_8k.trainImages.txt"):
+        (tmp_path / name).unlink()
+    karpathy(tmp_path)
+    assert load("flickr8k", tmp_path) == load("flickr30k", tmp_path) == EXPECTED
+
+
+def test_flickr30k_as_published(tmp_path):
+    flickr(tmp_path, "flickr30k-images")
+    (tmp_path / "Flickr8k.token.txt").rename(tmp_path / "results_20130124.token")
+    found = datasets.BUILDERS["flickr30k"].read_records(tmp_path)
+    assert {record.name for record in found} == {"a.jpg", "b.jpg", "c.jpg", "d.jpg"}
+    assert all(record.split == records.hashed_split(record.name) for record in found)
+    for part in NAMES:
+        old = tmp_path / f"Flickr_8k.{part}Images.txt"
+        old.rename(tmp_path / f"Flickr_30k.{part}Images.txt")
+    assert load("flickr30k", tmp_path) == EXPECTED
+
+
+def test_some_of_the_splits_are_enough(tmp_path):
+    flickr(tmp_path, parts=("train", "dev"))
+    split = datasets.load("flickr8k", "validation", data_dir=tmp_path)
+    assert split.file_names == ("c.jpg",) and split.captions == (CAPTIONS,)
+    with pytest.raises(ValueError, match=r"train, validation.*split='test'"):
+        datasets.load("flickr8k", "test", data_dir=tmp_path)
+
+
+def test_split_is_in_one_order(tmp_path):
+    split = datasets.load("flickr8k", "train", data_dir=flickr(tmp_path))
+    again = datasets.load("flickr8k", "train", data_dir=tmp_path)
+    assert len(split) == 2 and split.name == "flickr8k" and split.split == "train"
+    assert split.file_names == again.file_names
+    assert split.fingerprint == again.fingerprint
+    assert split.regions == ((None, None), (None, None))
+    for name, contents in zip(split.file_names, split.images, strict=True):
+        assert contents.dtype == tf.string
+        assert images.decode(contents).numpy().mean() == ord(name[0])
+        # The very bytes of the file: nothing is lost by encoding once more.
+        assert contents == (tmp_path / "Flicker8k_Dataset" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "missing", ["Flickr8k.token.txt", "Flickr_8k.trainImages.txt"]
+)
+def test_missing_caption_files_are_named(tmp_path, missing):
+    flickr(tmp_path, parts=("train",))
+    (tmp_path / missing).unlink()
+    with pytest.raises(ValueError, match=missing):
+        datasets.load("flickr8k", "train", data_dir=tmp_path)
+
+
+def test_flickr_without_files_says_what_to_put_where(tmp_path):
+    with pytest.raises(ValueError, match=r"data_dir=None.*\n*.*Put these"):
+        datasets.load("flickr8k", "train")
+
+
+def test_broken_token_file_names_the_line(tmp_path):
+    flickr(tmp_path)
+    with (tmp_path / "Flickr8k.token.txt").open("a") as file:
+        file.write("no tabulator here")
+    with pytest.raises(ValueError, match="line 9: 'no tab"):
+        datasets.load("flickr8k", "train", data_dir=tmp_path)
+
+
+def test_one_image_in_two_splits_is_an_error(tmp_path):
+    flickr(tmp_path)
+    (tmp_path / "Flickr_8k.devImages.txt").write_text("b.jpg\nc.jpg")
+    with pytest.raises(ValueError, match="'b.jpg' in 'train' and 'validation'"):
+        datasets.load("flickr8k", "train", data_dir=tmp_path)
+
+
+def test_unusable_images_are_one_counted_warning(tmp_path):
+    flickr(tmp_path)
+    folder = tmp_path / "Flicker8k_Dataset"
+    names = [f"x{i}.jpg" for i in range(6)]
+    (folder / "x0.jpg").write_bytes(b"no image")
+    (folder / "x1.jpg").write_bytes((folder / "a.jpg").read_bytes()[:-20])
+    write_image(folder / "x2.jpg")  # without captions
+    with (tmp_path / "Flickr_8k.trainImages.txt").open("a") as file:
+        file.write("\n" + "\n".join(names))
+    with (tmp_path / "Flickr8k.token.txt").open("a") as file:
+        file.writelines(f"{name}#0\tA dog .\n" for name in names if name != "x2.jpg")
+    message = (
+        r"2 of 8; 3 missing \(x3.jpg, x4.jpg, x5.jpg\); 2 undecodable "
+        r"\(x0.jpg, x1.jpg\); 1 without captions \(x2.jpg\)"
+    )
+    with pytest.warns(UserWarning, match=message) as caught:
+        split = datasets.load("flickr8k", "train", data_dir=tmp_path)
+    assert len(caught) == 1 and sorted(split.file_names) == ["a.jpg", "b.jpg"]
+
+
+def test_nothing_left_is_an_error(tmp_path):
+    flickr(tmp_path)
+    for path in (tmp_path / "Flicker8k_Dataset").iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match="0 of 2; 2 missing .*image folder beside"):
+        datasets.load("flickr8k", "train", data_dir=tmp_path)
+
+
+def own_rows():
+    return [
+        (name, text)
+        for names in NAMES.values()
+        for name in names
+        for text in CAPTIONS
+    ]
+
+
+def own_images(folder, subfolder="images"):
+    for names in NAMES.values():
+        for name in names:
+            write_image(folder / subfolder / name, ord(name[0]))
+
+
+@pytest.mark.parametrize("as_folder", [True, False])
+def test_csv(tmp_path, as_folder):
+    own_images(tmp_path)
+    rows = [
+        (name, text, part)
+        for part, names in NAMES.items()
+        for name in names
+        for text in CAPTIONS
+    ]
+    path = write_csv(tmp_path / "c.csv", rows, ("Image", " caption", "split"))
+    assert load(tmp_path if as_folder else path) == EXPECTED
+
+
+def test_captions_txt_with_commas_and_a_byte_order_mark(tmp_path):
+    own_images(tmp_path, "Images")
+    (tmp_path / "notes.txt").write_text("nothing to read")
+    (tmp_path / "captions.txt").write_text(
+        'image,caption\na.jpg,"A dog, running ."\n', encoding="utf-8-sig"
+    )
+    found = own.OwnData.read_records(tmp_path)
+    assert [record.captions for record in found] == [("A dog, running .",)]
+
+
+def test_neuraltalk2_json(tmp_path):
+    own_images(tmp_path)
+    entries = [
+        {"file_path": f"images/{name}", "captions": list(CAPTIONS), "split": part}
+        for part, names in NAMES.items()
+        for name in names
+    ]
+    (tmp_path / "captions.json").write_text(json.dumps(entries))
+    assert {
+        split: {os.path.basename(name): texts for name, texts in found.items()}
+        for split, found in load(tmp_path / "captions.json").items()
+    } == EXPECTED
+
+
+@pytest.mark.parametrize("annotations", [".", "annotations"])
+def test_coco_json_in_its_folders(tmp_path, annotations):
+    (tmp_path / annotations).mkdir(exist_ok=True)
+    for part, names in NAMES.items():
+        part = {"dev": "val"}.get(part, part)
+        content = {"images": [], "annotations": []}
+        for i, name in enumerate(names):
+            write_image(tmp_path / f"{part}2014" / name)
+            content["images"].append({"id": i, "file_name": name})
+            content["annotations"] += [
+                {"id": 9, "image_id": i, "caption": text} for text in CAPTIONS
+            ]
+        path = tmp_path / annotations / f"captions_{part}2014.json"
+        path.write_text(json.dumps(content))
+    assert load(tmp_path / annotations) == EXPECTED
+
+
+def test_karpathy_json_of_ones_own(tmp_path):
+    own_images(tmp_path, "photos")
+    karpathy(tmp_path, "mine.json", filepath="photos")
+    split = datasets.load(tmp_path / "mine.json", "validation")
+    assert split.file_names == ("photos/c.jpg",) and split.captions == (CAPTIONS,)
+
+
+def test_other_formats_are_kept_as_png(tmp_path):
+    write_image(tmp_path / "a.webp", 90)
+    path = write_csv(tmp_path / "c.csv", [("a.webp", "x", "test")], ["image", "caption", "split"])
+    (contents,) = datasets.load(path, "test").images
+    assert contents.numpy().startswith(b"\x89PNG")
+    assert abs(images.decode(contents).numpy().astype(int) - 90).max() <= 2
+
+
+def test_an_edited_file_is_picked_up(tmp_path, prepared):
+    own_images(tmp_path)
+    path = write_csv(tmp_path / "c.csv", own_rows())
+    options = {"data_dir": tmp_path / "elsewhere"}
+    first = datasets.load(path, "train", **options)
+    write_csv(path, [("a.jpg", "Something new .")])
+    second = datasets.load(path, "train", **options)
+    assert second.captions == (("Something new .",),)
+    write_image(tmp_path / "images" / "a.jpg", 200)
+    third = datasets.load(path, "train", **options)
+    (contents,) = third.images
+    assert images.decode(contents).numpy().mean() == 200
+    assert len({first.fingerprint, second.fingerprint, third.fingerprint}) == 3
+    assert not prepared.exists()
+
+
+def test_hashed_splits_are_steady_and_leak_nothing():
+    names = [f"{i}.jpg" for i in range(20_000)]
+    splits = {name: records.hashed_split(name) for name in names}
+    shares = [list(splits.values()).count(s) / 20_000 for s in ("train", "test")]
+    np.testing.assert_allclose(shares, [0.9, 0.05], atol=0.01)
+    rows = [(name, text, None) for text in CAPTIONS for name in names[:100]]
+    found = records.group(rows, records.ImageIndex("nowhere"))
+    assert len(found) == 100 and all(len(r.captions) == 2 for r in found)
+    assert all(record.split == splits[record.name] for record in found)
+    assert records.hashed_split("1000268201_693b08cb0e.jpg") == "train"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "received"),
+    [
+        ("c.csv", "file,text\na,b\n", "no column caption, image"),
+        ("c.json", "{}", "KeyError"),
+        ("c.json", "[1, 2]", "TypeError"),
+        ("c.json", "not json", "JSONDecodeError"),
+        ("c.json", '[{"captions": ["x"]}]', "'file_path'"),
+        ("c.json", '{"images": [], "annotations": [{"image_id": 3}]}', "KeyError: 3"),
+    ],
+)
+def test_unreadable_caption_files_are_explained(tmp_path, name, content, received):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=received) as caught:
+        datasets.load(tmp_path / name, "train")
+    assert name in str(caught.value) and "image,caption" in str(caught.value)
+
+
+@pytest.mark.parametrize("data", ["flickr9k", "/no/such/place"])
+def test_unknown_data_lists_the_known(data):
+    with pytest.raises(ValueError, match=rf"scenes, flickr8k.*data='{data}'"):
+        datasets.load(data, "train")
+
+
+def test_folder_without_captions(tmp_path):
+    own_images(tmp_path)
+    with pytest.raises(ValueError, match="which has none. Write a CSV"):
+        datasets.load(tmp_path, "train")
+
+
+def test_coco_through_tfds(tmp_path):
+    """TFDS's own builder and splits; only its data are made up."""
+    with tfds.testing.mock_data(num_examples=3):
+        split = datasets.load("coco_captions", "validation", data_dir=tmp_path)
+        both = datasets.load("coco_captions", "train+restval", data_dir=tmp_path)
+    assert len(split) == 3 and len(both) == 3
+    assert all(isinstance(text, str) for text in split.captions[0])
+    assert split.regions[0] == (None,) * len(split.captions[0])
+    assert all(isinstance(name, str) for name in split.file_names)
+
+
+@pytest.mark.parametrize("name", datasets.BUILDERS)
+def test_every_builder_has_the_schema(name, tmp_path):
+    options = {"split": "train", "decoders": {"image": tfds.decode.SkipDecoding()}}
+    with tfds.testing.mock_data(num_examples=1):
+        builder = datasets.BUILDERS[name](data_dir=str(tmp_path))
+        spec = builder.as_dataset(**options).element_spec
+    expected = schema.features()
+    assert spec.keys() == expected.keys()
+    assert spec["captions"].keys() == expected["captions"].keys()
+    assert spec["captions"]["regions"].shape.as_list() == [None, None, 4]
+
+
+def test_tfds_build(tmp_path):
+    """The command that TFDS users know, and `load` on what it prepared."""
+    source = flickr(tmp_path / "manual" / "x")
+    command = [sys.executable, "-m", "tensorflow_datasets.scripts.cli.main"]
+    command += ["build", "flickr8k", "--imports", "sat_tf.datasets"]
+    command += ["--data_dir", str(tmp_path / "data"), "--manual_dir", str(source)]
+    subprocess.run(command, check=True, capture_output=True, cwd=os.getcwd())
+    split = datasets.load("flickr8k", "validation", data_dir=tmp_path / "data")
+    assert split.file_names == ("c.jpg",)

@@ -1,0 +1,521 @@
+"""Decoding: the plain twin, brute force, and captions that a person can read."""
+
+import functools
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from plain_decoder import EOS, PAD, UNK, PlainCaptioner, decode_plainly
+
+from sat_tf.captioner import ShowAttendTell
+from sat_tf.decoding import DECODERS, LOCATION_RULES, DecodingOptions, decode
+from sat_tf.decoding.words import top_k
+from sat_tf.encoder import Encoder
+from sat_tf.vocabulary import Vocabulary
+
+EVERY_MODE = list(itertools.product(DECODERS, LOCATION_RULES))
+
+
+def options_for(decoder, **settings):
+    if decoder != "sample":
+        settings = {k: v for k, v in settings.items() if k[:3] not in ("tem", "top")}
+    return DecodingOptions(decoder=decoder, **settings)
+
+
+# ------------------------------------------------------------- random tiny models
+
+
+def tiny_captioner(words=6):
+    keras.utils.set_random_seed(17)
+    return ShowAttendTell(
+        [f"w{i}" for i in range(words)],
+        encoder=Encoder("none", features_shape=(2, 3, 5)),
+        embedding_size=6,
+        hidden_size=7,
+        attention_size=4,
+    )
+
+
+def randomise(captioner, seed):
+    """New weights, spread enough that words and locations vary; 3 new images."""
+    rng = np.random.default_rng(seed)
+    for layer in (captioner.attention, captioner.decoder):
+        for weight in layer.weights:
+            weight.assign(0.8 * rng.normal(size=weight.shape))
+    return rng.normal(size=(3, 6, 5)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def captioner():
+    return tiny_captioner()
+
+
+@functools.cache
+def compiled(captioner, options):
+    @tf.function(
+        autograph=False,
+        input_signature=[tf.TensorSpec([None, None, 5]), tf.TensorSpec([], tf.int32)],
+    )
+    def run(features, seed):
+        return decode(captioner.step, *captioner.start(features), options, seed)
+
+    return run
+
+
+def assert_same(decoded, image, captions, options):
+    """Row `image` of `decoded` is what the twin found: words exactly, logs to 1e-5."""
+    for k, caption in enumerate(captions):
+        n = len(caption.words)
+        tokens = [*caption.words, *[PAD] * (options.max_length - n)]
+        assert decoded.tokens[k, image].numpy().tolist() == tokens
+        assert int(decoded.length[k, image]) == n
+        score = caption.score(options.length_penalty)
+        expected = {
+            "score": score,
+            "log_p": sum(caption.log_p_word),
+            "log_p_word": caption.log_p_word,
+            **{k: [look[k] for look in caption.looks] for k in caption.looks[0]},
+        }
+        for name, value in expected.items():
+            found = getattr(decoded, name)[k, image].numpy()
+            if np.ndim(value):
+                np.testing.assert_array_equal(found[n:], 0, err_msg=name)
+                found = found[:n]
+            np.testing.assert_allclose(found, value, atol=1e-5, err_msg=name)
+
+
+def compare_with_twin(captioner, options, seeds):
+    run, lengths = compiled(captioner, options), []
+    for seed in seeds:
+        features = randomise(captioner, seed)
+        decoded, plain = run(features, seed), PlainCaptioner(captioner)
+        for image, annotations in enumerate(features.astype(float)):
+            captions = decode_plainly(plain, annotations, image, options, seed)
+            assert_same(decoded, image, captions, options)
+            lengths += [len(c.words) for c in captions]
+    assert min(lengths) < options.max_length == max(lengths)  # some end, some are cut
+
+
+@pytest.mark.parametrize("decoder, attention", EVERY_MODE)
+def test_agrees_with_the_plain_twin(captioner, decoder, attention):
+    options = options_for(
+        decoder,
+        attention=attention,
+        max_length=7,
+        length_penalty=0.7,
+        temperature=1.5,
+    )
+    compare_with_twin(captioner, options, range(17, 22))
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"min_length": 3, "no_repeat_ngram": 1, "top_k": 3},
+        {"no_repeat_ngram": 2, "allow_unknown": True, "top_p": 0.7},
+        {"banned": (4, 6), "no_repeat_ngram": 3, "top_k": 4, "top_p": 0.8},
+    ],
+    ids=lambda s: "-".join(s),
+)
+def test_constraints_agree_with_the_plain_twin(captioner, decoder, settings):
+    options = options_for(decoder, max_length=7, beam=4, **settings)
+    compare_with_twin(captioner, options, range(17, 23))
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_batched_is_one_at_a_time(captioner, decoder):
+    """Whatever the neighbours are, an image of nan among them."""
+    run = compiled(captioner, DecodingOptions(decoder=decoder, max_length=7))
+    features = randomise(captioner, 17)
+    together = run(np.concatenate([features, np.nan * features]), 17)
+    images = range(len(features) if decoder != "sample" else 1)
+    for i in images:
+        alone = run(features[i : i + 1], 17)
+        for a, b in zip(alone, together, strict=True):
+            np.testing.assert_allclose(a[:, 0], b[:, i], atol=1e-5)
+
+
+def test_draws_do_not_depend_on_padding_images(captioner):
+    options = DecodingOptions(decoder="sample", attention="sample", max_length=7)
+    run, features = compiled(captioner, options), randomise(captioner, 17)
+    padded = run(np.concatenate([features, 0 * features]), 17)
+    for a, b in zip(run(features, 17), padded, strict=True):
+        np.testing.assert_allclose(a, b[:, :3], atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [2500, 2539])
+def test_top_k_of_many_words(size):
+    x = np.random.default_rng(17).normal(size=(2, 3, size)).astype("float32")
+    x[0, 0, :] = -np.inf
+    x[0, 0, [7, size - 1]] = [-3, -2]
+    values, ids = top_k(tf.constant(x), 4)
+    np.testing.assert_array_equal(values, tf.math.top_k(x, 4).values)
+    np.testing.assert_array_equal(values, np.take_along_axis(x, ids.numpy(), -1))
+    assert len(set(ids[0, 0].numpy())) == 4
+
+
+def test_beam_of_one_is_greedy(captioner):
+    features = randomise(captioner, 18)
+    options = {"max_length": 7, "length_penalty": 1.0}
+    one = compiled(captioner, DecodingOptions(decoder="beam", beam=1, **options))
+    greedy = compiled(captioner, DecodingOptions(decoder="greedy", **options))
+    for a, b in zip(one(features, 0), greedy(features, 0), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+def test_wide_beam_is_brute_force(penalty):
+    """With K >= V^T the beams are *all* captions, in order of their scores."""
+    captioner, length = tiny_captioner(words=2), 3
+    features = randomise(captioner, 17)
+    options = DecodingOptions(
+        decoder="beam", beam=3**length, max_length=length, length_penalty=penalty
+    )
+    decoded = compiled(captioner, options)(features, 0)
+    memory, state = captioner.start(features)
+    words = (EOS, 3, 4)
+    stories = {
+        s[: s.index(EOS) + 1] if EOS in s else s
+        for s in itertools.product(words, repeat=length)
+    }
+    log_p = {s: _log_p(captioner, memory, state, s) for s in stories}
+    for image in range(3):
+        score = {s: log_p[s][image] / len(s) ** penalty for s in stories}
+        best_first = sorted(stories, key=lambda s, score=score: -score[s])
+        k = len(stories)
+        lengths = decoded.length[:, image].numpy()
+        found = [
+            tuple(decoded.tokens[i, image].numpy()[: lengths[i]]) for i in range(k)
+        ]
+        assert found == best_first
+        np.testing.assert_allclose(
+            decoded.score[:k, image], [score[s] for s in best_first], atol=1e-5
+        )
+        assert (lengths[k:] == 0).all()
+        assert (decoded.score[k:, image].numpy() == -np.inf).all()
+        assert (decoded.tokens[k:, image].numpy() == PAD).all()
+
+
+def _log_p(captioner, memory, state, story):
+    total, last = 0.0, tf.zeros([1, 3], tf.int32)
+    for word in story:
+        log_p, state, _ = captioner.step(
+            last, state, memory, lambda e: LOCATION_RULES["argmax"](e, None)
+        )
+        total, last = total + log_p[0, :, word].numpy(), tf.fill([1, 3], word)
+    return total
+
+
+# ------------------------------------------------------- captions a person can read
+
+
+class Script:
+    """A captioner that says what a table says: last word -> next words.
+
+    Args:
+        table: {"a": {"dog": 0.6, "cat": 0.4}, ...}; "" begins, "." ends a caption.
+        logits: of the locations, the same at every step.
+    """
+
+    def __init__(self, table, images=1, logits=(0.0, 1.0)):
+        said = {w for row in table.values() for w in row} | set(table)
+        self.vocabulary = Vocabulary(sorted(said - {"", ".", "?"}))
+        self.ids = {w: i for i, w in enumerate(self.vocabulary.words)}
+        self.ids |= {"": PAD, ".": EOS, "?": UNK}
+        size = len(self.vocabulary)
+        p = np.zeros([size, size], np.float32)
+        for last, row in table.items():
+            for word, value in row.items():
+                p[self.ids[last], self.ids[word]] = value
+        with np.errstate(divide="ignore"):
+            self.log_p = tf.constant(np.log(p))
+        self.logits = tf.constant(logits, tf.float32)
+        self.state = tf.zeros([1, images, 1])
+        self.steps = tf.Variable(0)
+
+    def step(self, tokens, state, memory, choose):
+        self.steps.assign_add(1)
+        shape = tf.concat([tf.shape(tokens), tf.shape(self.logits)], 0)
+        logits = tf.broadcast_to(self.logits, shape)
+        aux = {"alpha": tf.nn.softmax(logits), "weights": choose(logits)}
+        aux["beta"] = tf.ones(tf.shape(tokens))
+        return tf.gather(self.log_p, tokens), state, aux
+
+    def decode(self, decoder="greedy", seed=17, **settings):
+        """Eagerly: tracing a graph takes longer than a few words."""
+        options = DecodingOptions(decoder=decoder, **settings)
+        return decode(self.step, (), self.state, options, seed)
+
+    def say(self, decoder="greedy", image=0, **settings):
+        """Captions of one image as text, best first."""
+        tokens = self.decode(decoder, **settings).tokens[:, image].numpy()
+        return [self.vocabulary.decode(row) for row in tokens]
+
+
+DOG = {
+    "": {"a": 0.9, "the": 0.1},
+    "a": {"dog": 0.6, "cat": 0.4},
+    "the": {"dog": 1.0},
+    "dog": {"runs": 0.7, ".": 0.3},
+    "cat": {"sits": 1.0},
+    "runs": {".": 0.8, "fast": 0.2},
+    "sits": {".": 0.9, "down": 0.1},
+    "fast": {".": 1.0},
+    "down": {".": 1.0},
+}
+
+
+def test_greedy_and_beam_tell_different_stories():
+    script = Script(DOG)
+    assert script.say("greedy") == ["a dog runs"]  # 0.9 * 0.6 * 0.7 * 0.8 = 0.30
+    best = script.decode("beam", beam=4)
+    assert script.say("beam", beam=4)[:2] == ["a cat sits", "a dog runs"]
+    np.testing.assert_allclose(
+        np.exp(best.score[:2, 0]), [0.9 * 0.4 * 0.9, 0.9 * 0.6 * 0.7 * 0.8], rtol=1e-5
+    )
+
+
+def test_ended_beams_are_frozen():
+    """Scored after its end, p = 0.60 falls below p = 0.26; frozen, it does not."""
+    script = Script(
+        {
+            "": {"yes": 0.6, "it": 0.4},
+            "yes": {".": 1.0},
+            ".": {"yes": 0.4, "it": 0.3, "is": 0.3},  # what must not be asked
+            "it": {"is": 0.65, ".": 0.35},
+            "is": {".": 1.0},
+        }
+    )
+    decoded = script.decode("beam", beam=2)
+    assert script.say("beam", beam=2) == ["yes", "it is"]
+    np.testing.assert_allclose(np.exp(decoded.score[:, 0]), [0.6, 0.26], rtol=1e-5)
+    assert decoded.length.numpy().ravel().tolist() == [2, 3]
+
+
+def test_length_penalty_is_log_p_over_length_to_its_power():
+    script = Script(
+        {
+            "": {"dog": 0.52, "a": 0.48},
+            "dog": {".": 0.7, "eats": 0.3},
+            "eats": {".": 0.6, "a": 0.4},
+            "a": {"big": 0.85, ".": 0.15},
+            "big": {"animal": 0.9, ".": 0.1},
+            "animal": {".": 0.9, "a": 0.1},
+        }
+    )
+    short, long = np.log(0.52 * 0.7), np.log(0.48 * 0.85 * 0.9 * 0.9)
+    for penalty, order in ((0, ["dog", "a big animal"]), (1, ["a big animal", "dog"])):
+        settings = {"beam": 3, "length_penalty": penalty}
+        assert script.say("beam", **settings)[:2] == order
+        score = script.decode("beam", **settings).score[:2, 0]
+        expected = sorted([short / 2**penalty, long / 4**penalty], reverse=True)
+        np.testing.assert_allclose(score, expected, rtol=1e-5)
+    greedy = script.decode("greedy", length_penalty=0.5)
+    np.testing.assert_allclose(greedy.score[0, 0], short / 2**0.5, rtol=1e-5)
+
+
+def test_captions_are_cut_at_max_length_and_end_after_min_length():
+    script = Script(DOG)
+    assert script.say("greedy", max_length=2) == ["a dog"]
+    assert script.decode("greedy", max_length=2).length[0, 0] == 2
+    assert script.say("greedy", min_length=4) == ["a dog runs fast"]
+    assert script.say("beam", min_length=4)[0] == "a dog runs fast"
+
+
+def test_words_can_be_forbidden():
+    script = Script(DOG)
+    banned = (script.ids["dog"],)
+    assert script.say("greedy", banned=banned) == ["a cat sits"]
+    assert not any("dog" in c.split() for c in script.say("beam", banned=banned))
+
+
+def test_unknown_is_forbidden_unless_allowed():
+    script = Script({"": {"?": 0.9, "dog": 0.1}, "?": {".": 1}, "dog": {".": 1}})
+    for decoder in DECODERS:
+        assert script.say(decoder)[0] == "dog"
+    assert script.say("greedy", allow_unknown=True) == ["<unk>"]
+    # What is left is not renormalised: the score is the model's own.
+    np.testing.assert_allclose(np.exp(script.decode().score[0, 0]), 0.1, rtol=1e-5)
+
+
+def test_repeated_ngrams_can_be_forbidden():
+    very = {
+        "": {"very": 1.0},
+        "very": {"very": 0.5, "big": 0.3, ".": 0.2},
+        "big": {"very": 0.7, ".": 0.3},
+    }
+    said = {0: "very " * 7, 1: "very big", 2: "very very big very", 3: None}
+    said[3] = "very very very big very very ."
+    for n, caption in said.items():
+        text = Script(very).say("greedy", no_repeat_ngram=n, max_length=7)[0]
+        assert text == caption.strip(" ."), n
+
+
+def test_a_caption_with_nothing_left_to_say_ends():
+    """Each word once, five words at least, three words exist."""
+    rows = {"very": 0.4, "big": 0.3, "dog": 0.2, ".": 0.1}
+    script = Script({"": rows, "very": rows, "big": rows, "dog": rows})
+    for decoder in ("greedy", "beam"):
+        (caption, *_) = script.say(decoder, no_repeat_ngram=1, min_length=5)
+        assert sorted(caption.split()) == ["big", "dog", "very"]
+
+
+def test_stops_when_every_caption_has_ended():
+    for decoder, settings in (("greedy", {}), ("sample", {}), ("beam", {"beam": 4})):
+        script = Script(DOG, images=5)
+        run = tf.function(script.decode, autograph=False)
+        lengths = run(decoder, max_length=50, **settings).length
+        assert script.steps == tf.reduce_max(lengths), decoder
+        assert script.steps < 7
+
+
+# ----------------------------------------------------------------------- chance
+
+WEATHER = {"sun": 0.4, "rain": 0.3, "wind": 0.2, "snow": 0.1}
+ONE_WORD = {"": WEATHER, **{word: {".": 1.0} for word in WEATHER}}
+
+
+def frequencies(images=4000, **settings):
+    """How often each word is drawn first, over many images of one batch."""
+    script = Script(ONE_WORD, images=images)
+    first = script.decode("sample", max_length=2, **settings).tokens[0, :, 0].numpy()
+    return {w: np.mean(first == script.ids[w]) for w in WEATHER}
+
+
+def assert_calibrated(found, p, images=4000):
+    """Within 4 standard errors; a word outside the support never."""
+    for word, expected in p.items():
+        error = np.sqrt(expected * (1 - expected) / images)
+        assert abs(found[word] - expected) <= 4 * error, (word, found, p)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_temperature_is_calibrated(temperature):
+    p = {w: v ** (1 / temperature) for w, v in WEATHER.items()}
+    p = {w: v / sum(p.values()) for w, v in p.items()}
+    assert_calibrated(frequencies(temperature=temperature), p)
+
+
+@pytest.mark.parametrize(
+    "settings, kept",
+    [
+        ({"top_k": 1}, 1),
+        ({"top_k": 3}, 3),
+        ({"top_k": 100}, 4),
+        ({"top_p": 0.01}, 1),
+        ({"top_p": 0.6}, 2),  # 0.4 is not enough, 0.7 is
+        ({"top_p": 0.95}, 4),
+        ({"top_k": 3, "top_p": 0.5}, 2),  # 0.4 of 0.9 is not enough
+    ],
+    ids=str,
+)
+def test_top_k_and_top_p_restrict_the_support(settings, kept):
+    mass = sum(list(WEATHER.values())[:kept])
+    p = {w: v / mass * (i < kept) for i, (w, v) in enumerate(WEATHER.items())}
+    assert_calibrated(frequencies(**settings), p)
+
+
+def test_locations_are_drawn_from_alpha_by_each_beam():
+    alpha = np.array([0.1, 0.2, 0.7], np.float32)
+    two = {"": {"a": 0.6, "the": 0.4}, "a": {"dog": 1.0}, "the": {"dog": 1.0}}
+    script = Script(two, images=2000, logits=np.log(alpha))
+    decoded = script.decode("beam", beam=2, attention="sample", max_length=2)
+    second = decoded.locations[:, :, 1].numpy()  # at the first word all beams are one
+    for places in (decoded.locations[0, :, 0].numpy(), *second):
+        share = np.bincount(places, minlength=3) / 2000
+        assert (abs(share - alpha) < 4 * np.sqrt(alpha * (1 - alpha) / 2000)).all()
+    together = np.mean(second[0] == second[1])
+    same = np.sum(alpha**2)
+    assert abs(together - same) < 4 * np.sqrt(same * (1 - same) / 2000)
+
+
+def test_a_seed_repeats_and_none_does_not(captioner):
+    options = DecodingOptions(decoder="sample", attention="sample", temperature=9.0)
+    features = randomise(captioner, 17)
+    run = compiled(captioner, options)
+    first, again, other = run(features, 1), run(features, 1), run(features, 2)
+    np.testing.assert_array_equal(first.tokens, again.tokens)
+    np.testing.assert_array_equal(first.locations, again.locations)
+    assert (first.tokens != other.tokens).numpy().any()
+    fresh = tf.function(
+        lambda x: decode(captioner.step, *captioner.start(x), options), autograph=False
+    )
+    assert (fresh(features).tokens != fresh(features).tokens).numpy().any()
+
+
+# --------------------------------------------------------------- graphs and errors
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_graph_is_one_loop_of_stock_operations(captioner, decoder):
+    settings = {"min_length": 2, "no_repeat_ngram": 2, "top_k": 5, "top_p": 0.9}
+    options = options_for(decoder, attention="sample", **settings)
+    graph = compiled(captioner, options).get_concrete_function().graph.as_graph_def()
+    nodes = list(graph.node)
+    for function in graph.library.function:
+        nodes += function.node_def
+        assert "_XlaMustCompile" not in function.attr
+    names = [node.op for node in nodes]
+    assert sum(name.endswith("While") for name in names) == 1
+    assert not [name for name in names if "Py" in name or "Xla" in name]
+
+
+def test_memory_is_never_copied_per_beam(captioner):
+    features, seen = randomise(captioner, 17), []
+    memory, state = captioner.start(features)
+
+    def step(tokens, state, memory, choose):
+        seen.extend(x.shape for x in tf.nest.flatten(memory))
+        return captioner.step(tokens, state, memory, choose)
+
+    decode(step, memory, state, DecodingOptions(decoder="beam", max_length=3))
+    assert set(seen) == {(3, 6, 5), (3, 6, 4)}
+
+
+def test_no_images_give_no_captions(captioner):
+    decoded = compiled(captioner, DecodingOptions(decoder="beam"))(
+        np.zeros([0, 6, 5], np.float32), 0
+    )
+    assert decoded.tokens.shape == (3, 0, 20)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"decoder": "beams"}, "one of .'beam', 'greedy', 'sample'.*'beams'"),
+        ({"attention": "soft"}, "one of .'argmax', 'expected', 'sample'.*'soft'"),
+        ({"beam": 0}, "beam a whole number >= 1.*beam=0"),
+        ({"max_length": 2.5}, "max_length a whole number >= 1.*2.5"),
+        ({"min_length": 30}, "min_length <= max_length=20.*min_length=30"),
+        ({"length_penalty": -1.0}, "length_penalty >= 0"),
+        ({"no_repeat_ngram": -1}, "no_repeat_ngram a whole number >= 0"),
+        ({"decoder": "sample", "temperature": 0.0}, "temperature > 0.*greedy"),
+        ({"decoder": "sample", "top_p": 1.5}, "top_p in .*top_p=1.5"),
+        ({"decoder": "sample", "top_k": 0}, "top_k a whole number >= 1"),
+        ({"temperature": 0.7}, "temperature=0.7.*decoder='sample'"),
+        ({"decoder": "beam", "top_p": 0.9}, "top_p=0.9.*decoder='sample'"),
+        ({"banned": (EOS,)}, "banned without <eos>"),
+        ({"banned": (-3,)}, "banned without"),
+    ],
+    ids=str,
+)
+def test_options_are_checked(settings, message):
+    with pytest.raises(ValueError, match=f"Expected .*{message}"):
+        DecodingOptions(**settings)
+
+
+def test_banned_words_must_exist_and_leave_some():
+    script = Script(DOG)
+    with pytest.raises(ValueError, match="below the vocabulary size 11"):
+        script.decode(banned=(99,))
+    with pytest.raises(ValueError, match="at least one word"):
+        script.decode(banned=tuple(range(3, 11)))
+
+
+def test_options_are_hashable_and_seeds_checked(captioner):
+    assert hash(DecodingOptions(banned=[3, 4])) == hash(DecodingOptions(banned=(3, 4)))
+    with pytest.raises(ValueError, match="Expected a seed"):
+        decode(captioner.step, (), (), DecodingOptions(), seed=[1, 2, 3])

@@ -1,0 +1,211 @@
+"""The page, used by mouse, keyboard and finger in a real headless Chromium.
+
+Set PAGE_SCREENSHOTS to a folder to keep pictures of it.
+"""
+
+import base64
+import os
+import pathlib
+import re
+import shutil
+
+import pytest
+from serving_server import running, toy_models
+from toy_savedmodel import picture
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is missing")
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on PATH")
+
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+BLUE = picture(size=(480, 320), colour=(20, 40, 200))
+PHONE = {"width": 390, "height": 844}
+expect = sync_api.expect
+
+
+@pytest.fixture(scope="module")
+def url():
+    with running(toy_models()) as (url, _):
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, headless=True, args=ARGUMENTS
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, url):
+    """The page, freshly opened; every request and complaint is on record."""
+    context = browser.new_context(viewport={"width": 1200, "height": 800})
+    page = context.new_page()
+    page.complaints, page.requested = [], []
+    page.on("console", lambda message: page.complaints.append(message.text))
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("request", lambda request: page.requested.append(request.url))
+    page.goto(url)
+    page.get_by_role("combobox").select_option("toy")
+    yield page
+    assert page.complaints == []
+    local = (url, "blob:", "data:")
+    assert [one for one in page.requested if not one.startswith(local)] == []
+    context.close()
+
+
+def choose(page, contents=BLUE, name="photo.jpg", mime="image/jpeg"):
+    file = {"name": name, "mimeType": mime, "buffer": contents}
+    page.get_by_label("Choose a photograph").set_input_files(file)
+
+
+def hand_over(page, event, contents, mime="image/jpeg"):
+    """Paste or drop a file; the page gets the event a person's action would cause."""
+    page.evaluate(
+        """([kind, mime, b64]) => {
+            const bytes = Uint8Array.from(atob(b64), (c) => c.charCodeAt(0));
+            const data = new DataTransfer();
+            data.items.add(new File([bytes], "photo", { type: mime }));
+            const init = { bubbles: true, cancelable: true };
+            const event = kind === "paste"
+                ? new ClipboardEvent(kind, { ...init, clipboardData: data })
+                : new DragEvent(kind, { ...init, dataTransfer: data });
+            document.body.dispatchEvent(event);
+        }""",
+        [event, mime, base64.b64encode(contents).decode()],
+    )
+
+
+def screenshot(page, name):
+    folder = os.environ.get("PAGE_SCREENSHOTS")
+    if folder:
+        page.wait_for_timeout(300)
+        page.screenshot(path=pathlib.Path(folder) / f"{name}.png", full_page=True)
+
+
+def light(page, *points):
+    """How much of the photograph shows through at relative positions, 0 to 255."""
+    return page.evaluate(
+        """(points) => {
+            const { width, height } = document.getElementById("look");
+            const context = document.getElementById("look").getContext("2d");
+            const { data } = context.getImageData(0, 0, width, height);
+            return points.map(([x, y]) => {
+                const [column, row] = [Math.floor(x * width), Math.floor(y * height)];
+                return 255 - data[4 * (row * width + column) + 3];
+            });
+        }""",
+        points,
+    )
+
+
+def test_a_chosen_photograph_is_captioned(page):
+    screenshot(page, "empty")
+    choose(page)
+    expect(page.get_by_role("status")).to_have_text("Caption: a shape on a blue")
+    expect(page.get_by_role("img", name="Caption: a shape on a blue")).to_be_visible()
+    words = page.locator("#words button")
+    expect(words).to_have_text(["a", "shape", "on", "a", "blue"])
+    beams = page.locator("#beams li")
+    expect(beams).to_have_count(3)
+    expect(beams.nth(1)).to_contain_text("a shape on a blue 1")
+    boxes = [beams.nth(i).bounding_box() for i in range(2)]
+    assert boxes[0]["y"] == boxes[1]["y"] and boxes[0]["x"] < boxes[1]["x"]
+
+
+def test_moving_over_a_word_shows_where_the_model_looked(page):
+    choose(page)
+    look = page.locator("#look")
+    words = page.locator("#words button")
+    expect(words).to_have_count(5)
+    expect(look).to_have_css("opacity", "0")
+    words.nth(4).hover()
+    expect(look).to_have_css("opacity", "1")
+    # The bright square lies in row 1 of 4, in the second column of the toy's grid.
+    expect(page.locator("#where")).to_contain_text(
+        "looked at row 1 of 4, column 2 of 4"
+    )
+    screenshot(page, "desktop")
+    left, width = (480 - 280) / 2 / 480, 280 / 480
+    top, height = (320 - 280) / 2 / 320, 280 / 320
+    chosen, unseen, outside = light(
+        page,
+        [left + width * 1.5 / 4, top + height * 0.5 / 4],
+        [left + width * 3.5 / 4, top + height * 3.5 / 4],
+        [left / 2, 0.5],
+    )
+    assert chosen > unseen + 100 and unseen > outside
+    page.mouse.move(0, 0)
+    expect(look).to_have_css("opacity", "0")
+
+
+def test_the_keyboard_is_enough(page):
+    choose(page)
+    words = page.locator("#words button")
+    expect(words).to_have_count(5)
+    page.get_by_label("Choose a photograph").focus()
+    for _ in range(9):
+        page.keyboard.press("Tab")
+        if words.first.evaluate("(e) => e === document.activeElement"):
+            break
+    expect(words.nth(0)).to_be_focused()
+    expect(words.nth(0)).to_have_accessible_name(
+        re.compile(r"^a: looked at row \d of 4, column \d of 4, with probability \d+%$")
+    )
+    expect(page.locator("#look")).to_have_css("opacity", "1")
+    page.keyboard.press("ArrowRight")
+    expect(words.nth(1)).to_be_focused()
+    expect(page.locator("#where")).to_contain_text("“shape”")
+    page.keyboard.press("Tab")
+    expect(words.nth(2)).to_be_focused()
+
+
+@pytest.mark.parametrize("event", ["paste", "drop"])
+def test_a_photograph_can_be_handed_over(page, event):
+    hand_over(page, event, BLUE)
+    expect(page.get_by_role("status")).to_have_text("Caption: a shape on a blue")
+
+
+def test_an_example_can_be_picked(page):
+    page.get_by_role("button", name="Example green").click()
+    expect(page.get_by_role("status")).to_have_text("Caption: a shape on a green")
+
+
+def test_other_formats_are_converted_in_the_browser(page):
+    choose(page, picture("WEBP", colour=(20, 40, 200)), "photo.webp", "image/webp")
+    expect(page.get_by_role("status")).to_have_text("Caption: a shape on a blue")
+
+
+def test_what_is_no_image_is_explained_and_the_next_one_works(page):
+    choose(page, b"hello", "notes.txt", "text/plain")
+    expect(page.get_by_role("alert")).to_contain_text("Try a JPEG")
+    choose(page)
+    expect(page.get_by_role("status")).to_have_text("Caption: a shape on a blue")
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_a_phone_shows_everything_without_scrolling_sideways(page):
+    page.set_viewport_size(PHONE)
+    screenshot(page, "phone_empty")
+    choose(page)
+    words = page.locator("#words button")
+    expect(words).to_have_count(5)
+    words.nth(4).click()
+    expect(page.locator("#look")).to_have_css("opacity", "1")
+    screenshot(page, "phone")
+    width = page.evaluate("document.documentElement.scrollWidth")
+    assert width <= PHONE["width"]
+    for box in (words.nth(i).bounding_box() for i in range(5)):
+        assert box["height"] >= 24 and box["width"] >= 24  # WCAG 2.2, target size

@@ -1,0 +1,186 @@
+"""Batches: every caption once, little padding, the same again after a restart."""
+
+import time
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from sat_tf.datasets import cache, pipeline
+from sat_tf.vocabulary import EOS, Vocabulary
+
+WORDS = ["a", "red", "dog", "runs", "far", "away"]
+
+
+def captions(n=30, seed=17):
+    rng = np.random.default_rng(seed)
+    return tuple(
+        tuple(
+            " ".join(WORDS[: rng.integers(1, len(WORDS) + 1)])
+            for _ in range(rng.integers(1, 5))
+        )
+        for _ in range(n)
+    )
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    """A cache whose record i is filled with i."""
+    return cache.write(
+        tmp_path_factory.mktemp("records"),
+        lambda start: (np.full([1, 2, 3], i) for i in range(start, 30)),
+        n_records=30,
+        record_shape=(2, 3),
+        dtype="float16",
+        fingerprint={},
+    )
+
+
+def batches(records, **changes):
+    options = {"batch_size": 4, "seed": 17, "key": "annotations"} | changes
+    return pipeline.training_batches(
+        records, captions(), Vocabulary(WORDS), **options
+    ).as_numpy_iterator()
+
+
+@hypothesis.settings(max_examples=100, deadline=None, derandomize=True)
+@hypothesis.given(
+    lengths=st.lists(st.integers(1, 30), min_size=1, max_size=200),
+    batch_size=st.integers(1, 70),
+    epoch=st.integers(0, 3),
+)
+def test_every_caption_once_and_near_equal_lengths(lengths, batch_size, epoch):
+    order = pipeline.batch_order(lengths, batch_size, 17, epoch)
+    assert sorted(np.concatenate(order)) == list(range(len(lengths)))
+    sizes = sorted(map(len, order))
+    assert set(sizes[1:]) <= {batch_size} and 1 <= sizes[0] <= batch_size
+    spans = sorted(
+        (min(lengths[i] for i in batch), max(lengths[i] for i in batch))
+        for batch in order
+    )
+    # Sorted by length, batches overlap at most in the length they share.
+    assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False))
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    lengths = np.random.default_rng(17).integers(5, 20, 500)
+
+    def order(seed, epoch):
+        return [b.tolist() for b in pipeline.batch_order(lengths, 32, seed, epoch)]
+
+    assert order(1, 2) == order(1, 2)
+    assert order(1, 2) != order(1, 3) and order(1, 2) != order(2, 2)
+
+
+def test_lengths_come_in_random_order():
+    lengths = np.repeat(np.arange(5, 25), 64)
+    orders = [pipeline.batch_order(lengths, 64, 17, epoch) for epoch in range(200)]
+    first = [lengths[order[0][0]] for order in orders]
+    assert set(first) == set(range(5, 25))
+    short = [pipeline.batch_order(lengths[:-1], 64, 17, e) for e in range(200)]
+    places = {[len(b) for b in order].index(63) for order in short}
+    assert len(places) > 10
+
+
+def test_near_equal_lengths_save_padding():
+    schedule = pipeline.Schedule(
+        captions(400), Vocabulary(WORDS), batch_size=16, seed=0
+    )
+    assert schedule.padding_share() < 0.02
+    lengths = np.array([len(tokens) for tokens in schedule.tokens])
+    shuffled = np.random.default_rng(17).permutation(lengths)[: len(lengths) // 16 * 16]
+    shuffled = shuffled.reshape(-1, 16)
+    assert 1 - shuffled.sum() / (16 * shuffled.max(1).sum()) > 0.2
+
+
+def test_records_go_with_their_captions(records):
+    texts, words = captions(), Vocabulary(WORDS)
+    schedule = pipeline.Schedule(texts, words, batch_size=4, seed=17)
+    stream, seen = batches(records), []
+    for step in range(schedule.steps_per_epoch):
+        batch = next(stream)
+        assert batch["tokens"].dtype == np.int32
+        assert batch["annotations"].dtype == np.float16
+        image_indices, tokens = schedule.batch(step)
+        np.testing.assert_array_equal(batch["tokens"], tokens)
+        np.testing.assert_array_equal(batch["annotations"][:, 0, 0], image_indices)
+        assert ((tokens == EOS).sum(1) == 1).all()
+        for image, ids in zip(image_indices, tokens, strict=True):
+            seen.append((image, words.decode(ids)))
+    expected = [(i, text) for i, group in enumerate(texts) for text in group]
+    assert sorted(seen) == sorted(expected)
+
+
+def test_restart_goes_on_where_it_was(records):
+    stream = batches(records)
+    whole = [next(stream) for _ in range(40)]  # over the end of an epoch or two
+    resumed = batches(records, start_step=25)
+    for expected in whole[25:]:
+        batch = next(resumed)
+        assert batch.keys() == expected.keys() == {"annotations", "tokens"}
+        for name in batch:
+            np.testing.assert_array_equal(batch[name], expected[name])
+
+
+def test_shapes_are_known_to_the_model(records):
+    spec = pipeline.training_batches(
+        records, captions(), Vocabulary(WORDS), batch_size=4, seed=0, key="image"
+    ).element_spec
+    assert spec["image"].shape.as_list() == [None, 2, 3]
+    assert spec["tokens"].shape.as_list() == [None, None]
+
+
+def test_step_does_not_wait(records, monkeypatch):
+    """Reads of 20 ms hide behind steps of 30 ms."""
+    read = records.read
+
+    def slowly(indices):
+        time.sleep(0.02)
+        return read(indices)
+
+    monkeypatch.setattr(records, "read", slowly)
+    stream = batches(records)
+    next(stream)
+    waited = 0
+    for _ in range(20):
+        time.sleep(0.03)
+        start = time.perf_counter()
+        next(stream)
+        waited += time.perf_counter() - start
+    assert waited < 20 * 0.02 / 2
+
+
+def test_evaluation_passes_once_in_order(records):
+    words = Vocabulary(WORDS)
+    options = {"batch_size": 7, "key": "annotations"}
+    plain = list(pipeline.evaluation_batches(records, None, words, **options))
+    assert [set(batch) for batch in plain] == [{"annotations"}] * 5
+    images = np.concatenate([batch["annotations"][:, 0, 0] for batch in plain])
+    np.testing.assert_array_equal(images, np.arange(30))
+    texts = captions()
+    seen = [
+        (int(record[0, 0]), words.decode(ids))
+        for batch in pipeline.evaluation_batches(records, texts, words, **options)
+        for record, ids in zip(
+            batch["annotations"].numpy(), batch["tokens"].numpy(), strict=True
+        )
+    ]
+    assert seen == [(i, text) for i, group in enumerate(texts) for text in group]
+
+
+def test_captions_of_another_split_are_refused(records):
+    with pytest.raises(ValueError, match=r"len\(cache\)=30, len\(captions\)=29"):
+        pipeline.training_batches(
+            records,
+            captions()[1:],
+            Vocabulary(WORDS),
+            batch_size=4,
+            seed=0,
+            key="image",
+        )
+
+
+def test_no_captions_are_refused():
+    with pytest.raises(ValueError, match="Received: none for 3 images"):
+        pipeline.Schedule([(), (), ()], Vocabulary(WORDS), batch_size=4, seed=0)

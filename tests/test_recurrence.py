@@ -1,0 +1,105 @@
+"""Back-propagation through time by hand, against TensorFlow's own."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from toy import batch, gradients, toy
+
+from sat_tf import losses
+from sat_tf.estimators import Reinforce, Trace
+
+
+def plain_trace(model, data, select, samples):
+    """The same captions one `step` at a time, differentiated by TensorFlow."""
+    tokens = data["tokens"]
+    inputs = tf.pad(tokens[:, :-1], [[0, 0], [1, 0]])
+    memory, state = model.start(data["annotations"])
+    state = tuple(tf.repeat(x, samples, axis=0) for x in state)
+    words, logits, weights = [], [], []
+    for t in range(tokens.shape[1]):
+        e = model.attention(memory["projection"], state[0])
+        previous = tf.repeat(inputs[None, :, t], samples, axis=0)
+        log_p, state, aux = model.step(
+            previous, state, memory, lambda e, t=t: select(e, t)
+        )
+        words.append(log_p)
+        logits.append(e)
+        weights.append(aux["weights"])
+    words, logits, weights = (tf.stack(x, axis=2) for x in (words, logits, weights))
+    return Trace(
+        log_p_word=losses.log_likelihood(words, tokens),
+        log_alpha=tf.nn.log_softmax(logits),
+        weights=weights,
+        mask=tf.cast(tokens > 0, tf.float32),
+    )
+
+
+def scalar(trace):
+    """Touches every output, with different weights everywhere."""
+    parts = []
+    for i, x in enumerate((trace.log_p_word, trace.log_alpha, trace.weights)):
+        noise = tf.random.stateless_normal(tf.shape(x), [17, i])
+        parts.append(tf.reduce_sum(noise * x))
+    return tf.add_n(parts)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("kind", ["soft", "hard", "semi"])
+def test_gradient_is_that_of_the_plain_loop(kind, samples):
+    model = toy()
+    data = batch(model, lengths=(5, 3, 4))
+    seed = tf.constant([17, 4])
+    estimator = Reinforce(semi_sampling={"hard": 0.0, "semi": 0.5}.get(kind, 1.0))
+
+    def select(e, t):
+        return estimator.select(e, training=True, seed=seed, step=t)
+
+    def fast():
+        trace, _ = model.trace(
+            data, select, samples=samples, one_hot=estimator.one_hot
+        )
+        return scalar(trace)
+
+    def plain():
+        return scalar(plain_trace(model, data, select, samples))
+
+    assert fast().numpy() == pytest.approx(plain().numpy(), rel=1e-5)
+    wanted = gradients(model, plain)
+    got = gradients(model, fast)
+    assert np.abs(got - wanted).max() < 1e-5 * np.abs(wanted).max()
+
+
+def test_gradient_reaches_the_annotations():
+    """What fine-tuning an encoder needs."""
+    model = toy()
+    data = batch(model, lengths=(4, 2))
+
+    def derive(function):
+        with tf.GradientTape() as tape:
+            tape.watch(data["annotations"])
+            value = scalar(function())
+        return tape.gradient(value, data["annotations"])
+
+    def select(e, t):
+        return tf.nn.softmax(e)
+
+    got = derive(lambda: model.trace(data, select)[0])
+    wanted = derive(lambda: plain_trace(model, data, select, 1))
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_captions_may_share_images():
+    model = toy("soft")
+    data = batch(model, lengths=(4, 2))
+    rows = tf.constant([1, 0, 1])
+    tokens = tf.gather(data["tokens"], rows)
+    shared = {**data, "rows": rows, "tokens": tokens}
+    apart = {
+        "annotations": tf.gather(data["annotations"], rows),
+        "tokens": tokens,
+    }
+    np.testing.assert_allclose(model(shared), model(apart), rtol=1e-6)
+    together, alone = (
+        gradients(model, lambda d=d: model.loss_of(d)[0]) for d in (shared, apart)
+    )
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6)
