@@ -9,7 +9,7 @@ alive connections, loopback only.
 
 Printed: p50, p95, p99 (ms) and captions/s at concurrency 1, 8 and 32; the server's
 resident memory a tenth of the way and at the end; a new version put beside the old one
-under load. Exits with 1 if any request failed or an expectation is missed.
+under load. Exits with 1 if a request failed or the new version was not taken up.
 """
 
 import argparse

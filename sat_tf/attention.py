@@ -12,7 +12,7 @@ def _scores(projection, query, vector):
 # The [S, B, L, A] temporary costs more than all else in a step, and XLA never writes
 # it to memory. The shapes do not depend on the caption's length, so this compiles
 # once per batch size.
-_fused_scores = tf.function(_scores, jit_compile=True)
+_fused_scores = tf.function(_scores, jit_compile=True, autograph=False)
 
 
 def scores(projection, query, vector, fused=False):

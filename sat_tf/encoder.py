@@ -120,6 +120,12 @@ class Encoder(keras.layers.Layer):
             "trainable": self.network is not None and self.network.trainable,
         }
 
+    @classmethod
+    def from_config(cls, config):
+        """Rebuilds an encoder; unlike Keras' own, lets its errors through as they are."""
+        dtype = keras.dtype_policies.get(config.get("dtype"))
+        return cls(**{**config, "dtype": dtype})
+
 
 def _network(trunk, weights, image_size):
     """`[B, H, W, 3]` in 0..255 to the cut, preprocessing included."""

@@ -70,7 +70,9 @@ def predict(captioner, inputs, key, options, *, seed=17, batch_size=64, progress
     return captions
 
 
-def evaluate(captioner, split, options, out, *, cache_dir, seed=17, meteor=True):
+def evaluate(
+    captioner, split, options, out, *, cache_dir, seed=17, meteor=True, progress=True
+):
     """Writes predictions.json, references.json and scores.json; returns the scores.
 
     The scores are computed from the two files, so anyone can do it again. On `scenes`
@@ -83,16 +85,18 @@ def evaluate(captioner, split, options, out, *, cache_dir, seed=17, meteor=True)
         out: folder for the files, made if need be.
         cache_dir, seed: see `cached_inputs`, `predict`.
         meteor: whether METEOR is wanted, which takes Java and half a minute.
+        progress: whether to show a bar.
     """
     out = pathlib.Path(out)
     inputs, key = cached_inputs(captioner, split, cache_dir)
-    captions = predict(
-        captioner, inputs, key, options, seed=seed, progress=f"caption {split.split}"
-    )
+    label = f"caption {split.split}" if progress else None
+    captions = predict(captioner, inputs, key, options, seed=seed, progress=label)
     texts = [c.caption for c in captions]
     paths = out / "predictions.json", out / "references.json"
     metrics.write_json(metrics.to_predictions(texts), paths[0])
-    metrics.write_json(metrics.to_references(split.file_names, split.captions), paths[1])
+    metrics.write_json(
+        metrics.to_references(split.file_names, split.captions), paths[1]
+    )
     scores = {
         "data": split.name,
         "split": split.split,

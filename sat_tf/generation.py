@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from sat_tf import images as image_files
-from sat_tf.decoding import DecodingOptions, decode
+from sat_tf.decoding import decode
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ def _graph(captioner, options):
     graphs = captioner.decoding_graphs
     if options not in graphs:
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(autograph=False, reduce_retracing=True)
         def graph(features, seed):
             memory, state = captioner.start(features)
             return decode(captioner.step, memory, state, options, seed)

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import typing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,15 +107,12 @@ def _parse(text):
 
 
 def _check_type(name, value, field):
-    kinds = field.type if isinstance(field.type, str) else field.type.__name__
-    if hasattr(field.type, "__args__"):
-        allowed = field.type.__args__
-    else:
-        allowed = (field.type,)
+    allowed = typing.get_args(field.type) or (field.type,)
     wrong_bool = isinstance(value, bool) and bool not in allowed
-    if wrong_bool or not isinstance(value, tuple(allowed)):
+    if wrong_bool or not isinstance(value, allowed):
         raise ValueError(
-            f"Expected {name} to be {kinds}. Received: {name}={value!r}. "
+            f"Expected {name} to be {' or '.join(kind.__name__ for kind in allowed)}. "
+            f"Received: {name}={value!r}. "
             f"Write, for instance, --set {name}={json.dumps(field.default)}."
         )
 
@@ -189,3 +187,13 @@ PRESETS = {
     "scenes": SCENES,
     "flickr": FLICKR,
 }
+
+
+def get_preset(name):
+    """The preset of that name."""
+    if name in PRESETS:
+        return PRESETS[name]
+    raise ValueError(
+        f"Expected a preset: {', '.join(PRESETS)}. Received: preset={name!r}. "
+        "Choose one of them, and change it with --set key=value."
+    )

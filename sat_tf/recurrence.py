@@ -217,7 +217,7 @@ def _select_gradient(select, t, logits, upstream):
     return tf.zeros_like(upstream) if found is None else found
 
 
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True, autograph=False)
 def _accumulate_scores_gradient(
     projection, query, vector, upstream, d_projection, d_vector
 ):

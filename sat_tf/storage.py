@@ -9,6 +9,7 @@ import numpy as np
 from sat_tf.files import replacing
 
 FORMAT = 1
+TRAINED = pathlib.Path(__file__).parent / "trained"
 
 
 def named_weights(captioner):
@@ -61,23 +62,35 @@ def save(captioner, folder, *, encoder=True, dtype=None, metadata=None):
             path.write_text(json.dumps(value, indent=1) + "\n")
 
 
-def load(folder, *, encoder_weights=None):
+def find(name):
+    """Folder of a captioner: a run's, one that `save` wrote, or one shipped with us."""
+    for folder in (pathlib.Path(name) / "model", pathlib.Path(name), TRAINED / name):
+        if (folder / "config.json").is_file():
+            return folder
+    shipped = sorted(p.parent.name for p in TRAINED.glob("*/config.json"))
+    raise ValueError(
+        "Expected the folder of a run or of a saved captioner, or one of: "
+        f"{', '.join(shipped)}. Received: {str(name)!r}. "
+        "Check the path; a run has its first captioner after the warm-up."
+    )
+
+
+def load(kind, folder, *, encoder_weights=None):
     """Reads what `save` wrote.
 
     Args:
-        folder: holds config.json and weights.npz.
+        kind: `ShowAttendTell`, or a subclass.
+        folder: what `find` finds.
         encoder_weights: a path, for a captioner saved without its encoder; by default
             Keras downloads the ImageNet weights it was trained on.
 
     Returns:
-        a `ShowAttendTell`.
+        a `kind`.
 
     Raises:
         ValueError: files that do not belong together.
     """
-    from sat_tf.captioner import ShowAttendTell
-
-    folder = pathlib.Path(folder)
+    folder = find(folder)
     config = json.loads((folder / "config.json").read_text())
     if config.get("format") != FORMAT:
         raise ValueError(
@@ -88,8 +101,8 @@ def load(folder, *, encoder_weights=None):
     options = config["captioner"]
     included = config["encoder_weights"] == "included"
     if not included:
-        options["encoder"]["config"]["weights"] = encoder_weights or "imagenet"
-    captioner = ShowAttendTell.from_config(options)
+        options["encoder"]["weights"] = encoder_weights or "imagenet"
+    captioner = kind.from_config(options)
     wanted = named_weights(captioner)
     if not included:
         wanted = {k: v for k, v in wanted.items() if not k.startswith("encoder/")}
@@ -104,6 +117,8 @@ def load(folder, *, encoder_weights=None):
                 "Copy both files from the same captioner."
             )
         for name, variable in wanted.items():
-            variable.assign(arrays[name].astype(keras.backend.standardize_dtype(variable.dtype)))
+            variable.assign(
+                arrays[name].astype(keras.backend.standardize_dtype(variable.dtype))
+            )
     captioner.encoder.standardise.finalize_state()
     return captioner

@@ -138,20 +138,22 @@ def _all_variables(captioner):
 
 
 class Keep(keras.callbacks.Callback):
-    """Saves a checkpoint every so many updates, and stops at a loss that is no number."""
+    """Saves a checkpoint every so many updates; stops at a loss that is no number."""
 
-    def __init__(self, run, progress, batch_files):
+    def __init__(self, run, progress, schedule, file_names):
         super().__init__()
-        self.run, self.progress, self.batch_files = run, progress, batch_files
+        self.run, self.progress = run, progress
+        self.schedule, self.file_names = schedule, file_names
 
     def on_train_batch_end(self, batch, logs=None):
         """Counts the update that was just made."""
         if not math.isfinite(logs["loss"]):
-            names = ", ".join(self.batch_files(self.progress.step)[:4])
+            images = np.unique(self.schedule.batch(self.progress.step)[0])
+            names = ", ".join(self.file_names[i] for i in images)
             raise FloatingPointError(
                 "Expected a finite loss. "
                 f"Received: loss={logs['loss']} at step {self.progress.step}, in a "
-                f"batch with {names}, ... The last good state is in "
+                f"batch of {names}. The last good state is in "
                 f"{self.run.folder}; lower learning_rate or set clip_norm=5."
             )
         self.progress.step += 1
@@ -204,41 +206,42 @@ def train(
     if key == "annotations":
         sample = np.random.default_rng(seed).choice(len(inputs), min(512, len(inputs)))
         captioner.encoder.adapt(inputs.read(np.sort(sample)))
-    batches = pipeline.Batches(
-        inputs,
+    schedule = pipeline.Schedule(
         training.captions,
         captioner.vocabulary,
         batch_size=preset.batch_size,
         seed=seed,
-        key=key,
+        together=key == "image",
     )
-    per_epoch = batches.steps_per_epoch
+    per_epoch = schedule.steps_per_epoch
     hard = captioner.estimator
     optimizer = make_optimizer(preset, per_epoch * preset.epochs)
     captioner.compile(optimizer=optimizer)
     optimizer.build(captioner.trainable_variables)
     progress = run.load_checkpoint(captioner)
-    keep = Keep(run, progress, lambda step: batches.files(step, training.file_names))
+    keep = Keep(run, progress, schedule, training.file_names)
     writer = tf.summary.create_file_writer(str(run.folder / "tensorboard"))
 
     while (epoch := progress.step // per_epoch) < preset.epochs:
-        if epoch - progress.best_epoch > preset.patience:
+        if epoch - max(progress.best_epoch, preset.warm_up) > preset.patience:
             break
         captioner.use(Soft() if epoch < preset.warm_up else hard)
         logs = captioner.fit(
-            batches.dataset(progress.step),
+            pipeline.training_batches(
+                inputs, schedule, key=key, start_step=progress.step
+            ),
             initial_epoch=epoch,
             epochs=epoch + 1,
             steps_per_epoch=per_epoch - progress.step % per_epoch,
             callbacks=[keep],
+            shuffle=False,
             verbose=verbose,
         ).history
         row = {"epoch": epoch + 1, **{k: float(v[-1]) for k, v in logs.items()}}
         row |= _validate(captioner, validation, preset, cache_dir)
-        if epoch >= min(preset.warm_up, preset.epochs - 1) or captioner.estimator is hard:
-            if row["val_bleu_4"] > progress.best:
-                progress.best, progress.best_epoch = row["val_bleu_4"], epoch
-                storage.save(captioner, run.model, metadata={"recipe": recipe, **row})
+        if epoch >= preset.warm_up and row["val_bleu_4"] > progress.best:
+            progress.best, progress.best_epoch = row["val_bleu_4"], epoch
+            storage.save(captioner, run.model, metadata={"recipe": recipe, **row})
         progress.history.append(row)
         run.save_checkpoint(captioner, progress)
         with replacing(run.folder / "history.json") as path:
@@ -247,7 +250,7 @@ def train(
             for name, value in row.items():
                 tf.summary.scalar(name, value, step=epoch + 1)
         print(_line(row), flush=True)
-    return storage.load(run.model), progress.history
+    return ShowAttendTell.from_preset(run.model), progress.history
 
 
 def _validate(captioner, validation, preset, cache_dir):

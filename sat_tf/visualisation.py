@@ -185,3 +185,14 @@ def _lit(image, light):
     light = light[np.ix_(rows, columns)][..., None] / max(light.max(), 1e-12)
     lit = image * (_DARK + (1 - _DARK) * light)
     return (lit + _WHITE * light * (255 - lit)).astype(np.uint8)
+
+
+def captions_figure(images, captions):
+    """The figure for one or several images and their `Caption` objects."""
+    rows = [
+        (image, caption.words, caption.alpha, caption.locations)
+        for image, caption in zip(images, captions, strict=True)
+    ]
+    if len(rows) == 1:
+        return attention_figure(*rows[0], title=captions[0].caption)
+    return grid_figure(rows)

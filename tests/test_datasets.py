@@ -3,17 +3,19 @@
 import csv
 import json
 import os
-import subprocess
-import sys
+import pathlib
+import shutil
+import tempfile
 
 import numpy as np
 import pictures
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from tensorflow_datasets.scripts.cli import build, cli_utils
 
 from sat_tf import datasets, images
-from sat_tf.datasets import own, records, schema
+from sat_tf.datasets import check, own, records, schema
 
 CAPTIONS = ("A dog runs .", "The dog is running !")
 NAMES = {"train": ["a.jpg", "b.jpg"], "dev": ["c.jpg"], "test": ["d.jpg"]}
@@ -130,9 +132,7 @@ def test_split_is_in_one_order(tmp_path):
         assert contents == (tmp_path / "Flicker8k_Dataset" / name).read_bytes()
 
 
-@pytest.mark.parametrize(
-    "missing", ["Flickr8k.token.txt", "Flickr_8k.trainImages.txt"]
-)
+@pytest.mark.parametrize("missing", ["Flickr8k.token.txt", "Flickr_8k.trainImages.txt"])
 def test_missing_caption_files_are_named(tmp_path, missing):
     flickr(tmp_path, parts=("train",))
     (tmp_path / missing).unlink()
@@ -190,10 +190,7 @@ def test_nothing_left_is_an_error(tmp_path):
 
 def own_rows():
     return [
-        (name, text)
-        for names in NAMES.values()
-        for name in names
-        for text in CAPTIONS
+        (name, text) for names in NAMES.values() for name in names for text in CAPTIONS
     ]
 
 
@@ -266,7 +263,9 @@ def test_karpathy_json_of_ones_own(tmp_path):
 
 def test_other_formats_are_kept_as_png(tmp_path):
     write_image(tmp_path / "a.webp", 90)
-    path = write_csv(tmp_path / "c.csv", [("a.webp", "x", "test")], ["image", "caption", "split"])
+    path = write_csv(
+        tmp_path / "c.csv", [("a.webp", "x", "test")], ["image", "caption", "split"]
+    )
     (contents,) = datasets.load(path, "test").images
     assert contents.numpy().startswith(b"\x89PNG")
     assert abs(images.decode(contents).numpy().astype(int) - 90).max() <= 2
@@ -330,15 +329,95 @@ def test_folder_without_captions(tmp_path):
         datasets.load(tmp_path, "train")
 
 
+def test_check_finds_what_is_wrong(tmp_path):
+    own_images(tmp_path)
+    images_folder = tmp_path / "images"
+    (images_folder / "bad.jpg").write_bytes(b"?")
+    (images_folder / "copy.jpg").write_bytes((images_folder / "a.jpg").read_bytes())
+    rows = [
+        ("a.jpg", "A dog runs .", "train"),
+        ("a.jpg", "A dog runs .", "train"),
+        ("b.jpg", "A cat .", "train"),
+        ("b.jpg", " ", "train"),
+        ("b.jpg", "A cat .", "val"),
+        ("bad.jpg", "A dog .", "train"),
+        ("gone.jpg", "A dog .", "train"),
+        ("copy.jpg", "A dog zooms .", "test"),
+    ]
+    path = write_csv(tmp_path / "c.csv", rows, ("image", "caption", "split"))
+    report = check.check(path)
+    assert report.to_dict() == {
+        "ok": False,
+        "data": str(path),
+        "splits": {
+            "train": {"images": 2, "captions": 3},
+            "validation": {"images": 1, "captions": 1},
+            "test": {"images": 1, "captions": 1},
+        },
+        "in_two_splits": ["b.jpg"],
+        "same_content": [("a.jpg", "copy.jpg")],
+        "missing": ["gone.jpg"],
+        "undecodable": ["bad.jpg"],
+        "without_captions": [],
+        "empty_captions": ["b.jpg"],
+        "duplicate_captions": ["a.jpg"],
+        "vocabulary_size": 7,
+        "coverage": {"train": 1, "validation": 1, "test": pytest.approx(2 / 3)},
+    }
+    text = "\n".join(report.lines())
+    assert "cannot be trained on" in text and "ERROR in two splits: 1 images" in text
+    with pytest.raises(ValueError, match="'b.jpg' in 'train' and 'validation'"):
+        datasets.load(path, "train")
+
+
+def test_check_of_good_data_prepares_nothing(tmp_path, prepared):
+    report = check.check("flickr8k", flickr(tmp_path))
+    assert report.ok and not prepared.exists()
+    assert report.splits["train"] == {"images": 2, "captions": 4}
+    assert list(report.lines())[0] == "flickr8k: ok"
+
+
+def test_check_of_prepared_data(tmp_path):
+    build.Args(
+        positional_datasets=["flickr8k"],
+        paths=cli_utils.PathOptions(
+            data_dir=tmp_path / "data", manual_dir=flickr(tmp_path / "published")
+        ),
+        generation=cli_utils.GenerationOptions(imports="sat_tf.datasets"),
+    ).execute()
+    report = check.check("flickr8k", tmp_path / "data")
+    assert report.ok and report.splits["test"] == {"images": 1, "captions": 2}
+
+
+def test_one_file_under_two_names_is_a_leak(tmp_path):
+    own_images(tmp_path)
+    rows = [("a.jpg", "A dog .", "train"), ("images/a.jpg", "A dog .", "test")]
+    path = write_csv(tmp_path / "c.csv", rows, ("image", "caption", "split"))
+    assert check.check(path).in_two_splits == ["a.jpg", "images/a.jpg"]
+
+
+def as_coco_prepares_it(builder, split, decoders, **_):
+    """What TFDS reads of its own `coco_captions`, as far as we use it."""
+    assert "image" in decoders and split in ("val", "train+restval")
+    example = {
+        "image": pictures.encode(pictures.plain(60), "JPEG"),
+        "image/filename": f"COCO_{split}_1.jpg",
+        "captions": {"text": list(CAPTIONS), "id": np.array([3, 4])},
+    }
+    assert example.keys() <= builder.info.features.keys()
+    return tf.data.Dataset.from_tensors(example)
+
+
 def test_coco_through_tfds(tmp_path):
     """TFDS's own builder and splits; only its data are made up."""
-    with tfds.testing.mock_data(num_examples=3):
+    with tfds.testing.mock_data(as_dataset_fn=as_coco_prepares_it):
         split = datasets.load("coco_captions", "validation", data_dir=tmp_path)
         both = datasets.load("coco_captions", "train+restval", data_dir=tmp_path)
-    assert len(split) == 3 and len(both) == 3
-    assert all(isinstance(text, str) for text in split.captions[0])
-    assert split.regions[0] == (None,) * len(split.captions[0])
-    assert all(isinstance(name, str) for name in split.file_names)
+    assert split.captions == (CAPTIONS,) and split.regions == ((None, None),)
+    assert split.file_names == ("COCO_val_1.jpg",)
+    assert both.file_names == ("COCO_train+restval_1.jpg",)
+    (contents,) = split.images
+    assert images.decode(contents).shape == (8, 8, 3)
 
 
 @pytest.mark.parametrize("name", datasets.BUILDERS)
@@ -354,11 +433,33 @@ def test_every_builder_has_the_schema(name, tmp_path):
 
 
 def test_tfds_build(tmp_path):
-    """The command that TFDS users know, and `load` on what it prepared."""
-    source = flickr(tmp_path / "manual" / "x")
-    command = [sys.executable, "-m", "tensorflow_datasets.scripts.cli.main"]
-    command += ["build", "flickr8k", "--imports", "sat_tf.datasets"]
-    command += ["--data_dir", str(tmp_path / "data"), "--manual_dir", str(source)]
-    subprocess.run(command, check=True, capture_output=True, cwd=os.getcwd())
+    """What `tfds build` runs, and `load` on what it prepared.
+
+    The command itself needs Apache Beam and mlcroissant, whatever it builds.
+    """
+    source = flickr(tmp_path / "published")
+    build.Args(
+        positional_datasets=["flickr8k"],
+        paths=cli_utils.PathOptions(data_dir=tmp_path / "data", manual_dir=source),
+        generation=cli_utils.GenerationOptions(imports="sat_tf.datasets"),
+    ).execute()
     split = datasets.load("flickr8k", "validation", data_dir=tmp_path / "data")
     assert split.file_names == ("c.jpg",)
+
+
+class Flickr8kTest(tfds.testing.DatasetBuilderTestCase):
+    """TFDS's own checks of a builder, on made-up files."""
+
+    DATASET_CLASS = datasets.BUILDERS["flickr8k"]
+    SPLITS = {"train": 2, "validation": 1, "test": 1}
+    EXAMPLE_DIR = tempfile.mkdtemp()
+
+    @classmethod
+    def setUpClass(cls):
+        flickr(pathlib.Path(cls.EXAMPLE_DIR))
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        shutil.rmtree(cls.EXAMPLE_DIR)

@@ -370,6 +370,10 @@ def test_stops_when_every_caption_has_ended():
         lengths = run(decoder, max_length=50, **settings).length
         assert script.steps == tf.reduce_max(lengths), decoder
         assert script.steps < 7
+    # One caption exists; the beams that cannot be filled keep nothing going.
+    script = Script({"": {"yes": 1.0}, "yes": {".": 1.0}})
+    assert script.say("beam", beam=3, max_length=50) == ["yes", "", ""]
+    assert script.steps == 2
 
 
 # ----------------------------------------------------------------------- chance

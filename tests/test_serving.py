@@ -166,6 +166,13 @@ def test_floats_are_written_without_noise(url):
     assert json.dumps(host_answer["outputs"]["x"]) == "[0.1]"
 
 
+def test_columns_of_different_lengths_are_refused(ours):
+    inputs = {"number": [1, 2], "text": ["a", "b", "c"]}
+    body = {"signature_name": "echo", "inputs": inputs}
+    status, answer = predict(ours, body, PLAIN)
+    assert status == 400 and "same number of rows" in answer["error"]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [

@@ -168,6 +168,9 @@ def test_metrics_count_requests(url):
     before = count()
     predict(url, {"instances": [b64(GOOD)]})
     assert count() == before + 1
+    metrics = ask(url, "GET", "/monitoring/prometheus/metrics")[2].decode()
+    assert 'sat_tf_batch_rows_count{model="toy"}' in metrics
+    assert 'sat_tf_request_seconds_bucket{le="0.1",method="predict"' in metrics
 
 
 def test_unknown_names_do_not_grow_the_metrics(url):

@@ -82,6 +82,15 @@ def test_versions_are_swapped_under_load_without_a_lost_request(tmp_path):
         assert ask(url, "GET", "/readyz")[0] == 503
 
 
+def test_an_older_version_stands_in_for_a_broken_one(tmp_path):
+    shutil.copytree(toy_models() / "plain", tmp_path / "plain")
+    (tmp_path / "plain" / "4").mkdir()
+    (tmp_path / "plain" / "4" / "saved_model.pb").write_bytes(b"")
+    repository = server.load(tmp_path)
+    assert [s.version for s in repository.loaded()] == [3]
+    assert "plain/4" in repository.failures()
+
+
 def test_one_model_folder_may_be_the_root():
     with running(toy_models() / "plain") as (url, _):
         assert ask(url, "GET", "/v1/models/plain")[0] == 200

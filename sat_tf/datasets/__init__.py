@@ -53,16 +53,28 @@ def load(data, split, *, data_dir=None):
 def open_builder(data, data_dir=None):
     """The TFDS builder of `data`; arguments as for `load`."""
     prepared = os.environ.get("TFDS_DATA_DIR")
-    if data not in BUILDERS:
-        if not pathlib.Path(data).exists():
-            raise ValueError(
-                f"Expected a data set ({', '.join(BUILDERS)}) or the path of your own "
-                f"data. Received: data={str(data)!r}. Check the name or the path."
-            )
-        return OwnData.from_source(data, data_dir or prepared)
-    builder = BUILDERS[data]
-    # Where TFDS has prepared the data set, its folder carries the name.
-    has_files = data_dir and not pathlib.Path(data_dir, data).is_dir()
-    if issubclass(builder, FolderBuilder) and has_files:
-        return builder.from_source(data_dir, prepared)
-    return builder(data_dir=data_dir or prepared)
+    if (source := source_of(data, data_dir)) is None:
+        return BUILDERS[data](data_dir=data_dir or prepared)
+    builder, path = source
+    if builder is OwnData:
+        prepared = data_dir or prepared
+    return builder.from_source(path, prepared)
+
+
+def source_of(data, data_dir=None):
+    """The builder class and the path of the files that `data` is read from.
+
+    None where it comes out of TFDS's folder: generated, downloaded or built before.
+    """
+    if data in BUILDERS:
+        # Where TFDS has built a data set, there is a folder of its name.
+        built = not data_dir or pathlib.Path(data_dir, data).is_dir()
+        if built or not issubclass(BUILDERS[data], FolderBuilder):
+            return None
+        return BUILDERS[data], data_dir
+    if not pathlib.Path(data).exists():
+        raise ValueError(
+            f"Expected a data set ({', '.join(BUILDERS)}) or the path of your own "
+            f"data. Received: data={str(data)!r}. Check the name or the path."
+        )
+    return OwnData, data

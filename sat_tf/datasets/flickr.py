@@ -17,7 +17,7 @@ def read_records(source, token_file, prefix, need_lists=True):
         need_lists: whether images are left unsplit an error, or split by a hash.
 
     Raises:
-        ValueError: a file is missing, or an image is in two splits.
+        ValueError: a file is missing.
     """
     source = pathlib.Path(source)
     index = records.ImageIndex(source)
@@ -38,7 +38,7 @@ def read_records(source, token_file, prefix, need_lists=True):
         return records.group(captions, index)
     # Every listed image, captioned or not; images in no list are not part of the data.
     rows = [
-        (name, "", split)
+        (name, None, split)
         for split, path in splits.items()
         for name in path.read_text("utf-8").split()
     ]

@@ -63,6 +63,7 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC, skip_registration=
     def _split_generators(self, dl_manager):
         source = self.builder_config.path if self.builder_config else None
         found = self.read_records(pathlib.Path(source or dl_manager.manual_dir))
+        records.refuse_leaks(found)
         splits = dict.fromkeys(record.split for record in found)
         return {split: self._generate_examples(found, split) for split in splits}
 

@@ -42,53 +42,63 @@ class Schedule:
     Args:
         captions: per image, its captions.
         vocabulary: a `Vocabulary`.
-        batch_size: captions per batch.
+        batch_size: captions per batch (about, when `together`).
         seed: of the order.
+        together: all captions of an image in one batch, so that a trunk that is
+            trained sees the image once; costs more padding.
 
     Attributes:
         steps_per_epoch: batches that hold every caption once.
     """
 
-    def __init__(self, captions, vocabulary, *, batch_size, seed):
+    def __init__(self, captions, vocabulary, *, batch_size, seed, together=False):
+        self.n_images = len(captions)
         self.images, self.tokens = _flatten(captions, vocabulary)
-        self.batch_size = batch_size
-        self.seed = seed
-        self.steps_per_epoch = -(-len(self.tokens) // batch_size)
         self._lengths = np.array([len(tokens) for tokens in self.tokens])
-        # Two, for reads in parallel may lie on both sides of an epoch's end.
+        # A unit is drawn as a whole: one caption, or all of an image.
+        starts = np.arange(len(self.tokens))
+        if together:
+            starts = np.flatnonzero(np.diff(self.images, prepend=-1))
+            batch_size = max(1, round(batch_size * len(starts) / len(self.tokens)))
+        self._units = np.split(np.arange(len(self.tokens)), starts[1:])
         self._order = functools.lru_cache(maxsize=2)(
-            lambda epoch: batch_order(self._lengths, batch_size, seed, epoch)
+            # Two, for reads in parallel may lie on both sides of an epoch's end.
+            lambda epoch: batch_order(
+                np.maximum.reduceat(self._lengths, starts), batch_size, seed, epoch
+            )
         )
+        self.steps_per_epoch = -(-len(starts) // batch_size)
+
+    def captions(self, step):
+        """Indices `[B]`, into all captions, of a step from 0."""
+        epoch, place = divmod(int(step), self.steps_per_epoch)
+        return np.concatenate([self._units[i] for i in self._order(epoch)[place]])
 
     def batch(self, step):
         """Image indices `[B]` and padded tokens int32 `[B, T]` of a step from 0."""
-        epoch, place = divmod(int(step), self.steps_per_epoch)
-        chosen = self._order(epoch)[place]
+        chosen = self.captions(step)
         return self.images[chosen], _pad([self.tokens[i] for i in chosen])
 
     def padding_share(self, epoch=0):
         """Share of token positions of an epoch that are padding."""
-        longest = [self._lengths[batch].max() for batch in self._order(epoch)]
-        sizes = [len(batch) for batch in self._order(epoch)]
-        return 1 - self._lengths.sum() / np.dot(longest, sizes)
+        steps = range(self.steps_per_epoch)
+        batches = [self.captions(epoch * self.steps_per_epoch + i) for i in steps]
+        positions = sum(self._lengths[batch].max() * len(batch) for batch in batches)
+        return 1 - self._lengths.sum() / positions
 
 
-def training_batches(
-    cache, captions, vocabulary, *, batch_size, seed, key, start_step=0
-):
-    """Endless batches of `{key: [B, ...], "tokens": int32 [B, T]}`.
+def training_batches(cache, schedule, *, key, start_step=0):
+    """Endless batches of `{key: [images, ..], "rows": [B], "tokens": int32 [B, T]}`.
+
+    Every image of a batch is read once; `rows` says which one a caption is about.
 
     Args:
         cache: an `ArrayCache` with one record per image.
-        captions: per image, its captions.
-        vocabulary: a `Vocabulary`.
-        batch_size: captions per batch.
-        seed: of the order; see `Schedule`, which tells what a step held.
+        schedule: a `Schedule` of the same split.
         key: what the records are: `image` or `annotations`, in the cache's dtype.
         start_step: the first step, so that an interrupted run goes on where it was.
     """
-    _check_match(cache, captions)
-    schedule = Schedule(captions, vocabulary, batch_size=batch_size, seed=seed)
+    _check_match(cache, schedule.n_images)
     steps = tf.data.Dataset.counter(start_step)
     return _read_batches(steps, schedule.batch, cache, key)
 
@@ -106,7 +116,7 @@ def evaluation_batches(cache, captions, vocabulary, *, batch_size, key):
     """
     image_indices, tokens = np.arange(len(cache)), None
     if captions is not None:
-        _check_match(cache, captions)
+        _check_match(cache, len(captions))
         image_indices, tokens = _flatten(captions, vocabulary)
 
     def batch(start):
@@ -126,13 +136,18 @@ def _read_batches(numbers, batch, cache, key):
     """Data set of the records and tokens that `batch(number)` names."""
 
     def read(number):
-        image_indices, tokens = batch(int(number))
-        return cache.read(image_indices), tokens
+        indices, tokens = batch(int(number))
+        distinct, rows = np.unique(indices, return_inverse=True)
+        return cache.read(distinct), rows.astype(np.int32), tokens
 
     def to_tensors(number):
-        records, tokens = tf.numpy_function(read, [number], [cache.dtype, tf.int32])
-        records = tf.ensure_shape(records, [None, *cache.record_shape])
-        return {key: records, "tokens": tf.ensure_shape(tokens, [None, None])}
+        kinds = [cache.dtype, tf.int32, tf.int32]
+        records, rows, tokens = tf.numpy_function(read, [number], kinds)
+        return {
+            key: tf.ensure_shape(records, [None, *cache.record_shape]),
+            "rows": tf.ensure_shape(rows, [None]),
+            "tokens": tf.ensure_shape(tokens, [None, None]),
+        }
 
     batches = numbers.map(to_tensors, _PARALLEL_READS, deterministic=True)
     return batches.prefetch(_PREFETCH)
@@ -158,10 +173,10 @@ def _pad(tokens):
     return padded
 
 
-def _check_match(cache, captions):
-    if len(cache) != len(captions):
+def _check_match(cache, n_images):
+    if len(cache) != n_images:
         raise ValueError(
             "Expected captions for every record of the cache. "
-            f"Received: len(cache)={len(cache)}, len(captions)={len(captions)}. "
+            f"Received: len(cache)={len(cache)}, captions of {n_images} images. "
             "Take both from the same split."
         )

@@ -1,6 +1,7 @@
 """The caption files that captioning data come in, each to `(name, caption, split)`.
 
-The split is None where the file does not say.
+The split is None where the file does not say; the caption is None in a row that only
+lists the image.
 """
 
 import csv
@@ -84,17 +85,14 @@ def _neuraltalk_rows(entry):
     """Rows of `{"file_path": ..., "captions": [...]}`."""
     return [
         (entry["file_path"], caption, entry.get("split"))
-        for caption in entry["captions"] or [""]
+        for caption in entry["captions"] or [None]
     ]
 
 
 def _coco_rows(content):
-    """Rows of `{"images": [{"id", "file_name"}], "annotations": [...]}`.
-
-    Images without an annotation are rows with an empty caption.
-    """
+    """Rows of `{"images": [{"id", "file_name"}], "annotations": [...]}`."""
     names = {image["id"]: image["file_name"] for image in content["images"]}
-    rows = [(name, "", None) for name in names.values()]
+    rows = [(name, None, None) for name in names.values()]
     for annotation in content["annotations"]:
         rows.append((names[annotation["image_id"]], annotation["caption"], None))
     return rows
@@ -105,5 +103,5 @@ def _karpathy_rows(image):
     name = "/".join(filter(None, [image.get("filepath"), image["filename"]]))
     return [
         (name, sentence["raw"], image.get("split"))
-        for sentence in image["sentences"] or [{"raw": ""}]
+        for sentence in image["sentences"] or [{"raw": None}]
     ]

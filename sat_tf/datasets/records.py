@@ -23,11 +23,20 @@ _CHUNK = 64
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One image: its name, its captions, its split, and its file (None: missing)."""
+    """One image of one split, as some file lists it.
+
+    Attributes:
+        name: as in the caption file.
+        split: TFDS's name of it.
+        captions: as written, the empty ones left out.
+        n_empty: how many were left out.
+        path: the image file; None where it is missing.
+    """
 
     name: str
-    captions: tuple
     split: str
+    captions: tuple
+    n_empty: int
     path: pathlib.Path | None
 
 
@@ -67,28 +76,46 @@ class ImageIndex:
 
 
 def group(rows, index):
-    """Records of `(image name, caption, split or None)` rows, in their order.
+    """Records of `(image name, caption, split)` rows, in their order.
 
-    Raises:
-        ValueError: an image appears in two splits, or nothing was listed.
+    A caption of None lists the image alone; a split of None is that of the image's
+    other rows, or a hashed one.
     """
-    captions, splits = {}, {}
+    splits = {name: split for name, _, split in rows if split}
+    captions = {}
     for name, caption, split in rows:
-        captions.setdefault(name, [])
-        if caption and caption.strip():
-            captions[name].append(caption.strip())
-        split = split_name(split) if split else hashed_split(name)
-        if splits.setdefault(name, split) != split:
-            raise ValueError(
-                "Expected every image in one split. "
-                f"Received: image={name!r} in {splits[name]!r} and {split!r}. "
-                "Remove it from one of them: a model must not be tested on images "
-                "it was trained on."
-            )
+        split = split_name(split or splits.get(name) or hashed_split(name))
+        texts = captions.setdefault((name, split), [])
+        if caption is not None:
+            texts.append(caption.strip())
     return [
-        Record(name, tuple(texts), splits[name], index.find(name))
-        for name, texts in captions.items()
+        Record(name, split, tuple(filter(None, texts)), texts.count(""), found)
+        for (name, split), texts in captions.items()
+        for found in [index.find(name)]
     ]
+
+
+def in_two_splits(records):
+    """Names, or files under several names, that occur in more than one split."""
+    splits = collections.defaultdict(set)
+    for record in records:
+        splits[record.path or record.name].add(record.split)
+    leaks = {key for key, where in splits.items() if len(where) > 1}
+    names = (r.name for r in records if (r.path or r.name) in leaks)
+    return list(dict.fromkeys(names))
+
+
+def refuse_leaks(records):
+    """Raise ValueError if an image is in two splits."""
+    leaks = in_two_splits(records)
+    if leaks:
+        splits = sorted({r.split for r in records if r.name == leaks[0]})
+        raise ValueError(
+            "Expected every image in one split. "
+            f"Received: {len(leaks)} in several, as image={leaks[0]!r} in "
+            f"{' and '.join(map(repr, splits))}. Remove them from all but one: a model "
+            "must not be tested on images it was trained on."
+        )
 
 
 def fingerprint(records):
@@ -113,35 +140,38 @@ def examples(records, split):
     records = [record for record in records if record.split == split]
     problems = collections.defaultdict(list)
     n_good = 0
-    with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
-        # In chunks: all at once, the pool would hold every file in memory.
-        for start in range(0, len(records), _CHUNK):
-            chunk = records[start : start + _CHUNK]
-            read = pool.map(_read, chunk)
-            for record, (contents, problem) in zip(chunk, read, strict=True):
-                if problem:
-                    problems[problem].append(record.name)
-                    continue
-                n_good += 1
-                yield record.name, _example(record, contents)
+    for record, contents, problem in read_all(records):
+        problem = problem or (None if record.captions else "without captions")
+        if problem:
+            problems[problem].append(record.name)
+        else:
+            n_good += 1
+            yield record.name, _example(record, contents)
     if problems:
         _complain(problems, split, n_good, len(records))
 
 
-def read_image(record):
-    """Encoded bytes that `images.decode` reads, and what is wrong (None: nothing)."""
+def read_all(records):
+    """Yield `(record, contents, problem)`, read in parallel, in order.
+
+    `contents` are bytes that `images.decode` reads, or None; `problem` is `missing`,
+    `undecodable` or None.
+    """
+    with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
+        # In chunks: all at once, the pool would hold every file in memory.
+        for start in range(0, len(records), _CHUNK):
+            yield from pool.map(_read, records[start : start + _CHUNK])
+
+
+def _read(record):
     if record.path is None:
-        return None, "missing"
+        return record, None, "missing"
     try:
         contents = images.to_decodable(record.path.read_bytes())
         images.decode(contents)
     except (OSError, ValueError, tf.errors.InvalidArgumentError):
-        return None, "undecodable"
-    return contents, None
-
-
-def _read(record):
-    return read_image(record) if record.captions else (None, "without captions")
+        return record, None, "undecodable"
+    return record, contents, None
 
 
 def _example(record, contents):

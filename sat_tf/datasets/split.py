@@ -55,9 +55,7 @@ def read_split(builder, name, split):
             decoders={"image": tfds.decode.SkipDecoding()},
             shuffle_files=False,
             # One file after the other: the order is the same on every machine.
-            read_config=tfds.ReadConfig(
-                interleave_cycle_length=1, try_autocache=False
-            ),
+            read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
         )
     except ValueError as error:
         known = sorted({split_name(known) for known in builder.info.splits})

@@ -30,30 +30,33 @@ class Repository:
         self._watcher = None
 
     def folders(self):
-        """Find the newest version folder of every model: {name: path}."""
+        """Find the version folders of every model, newest first: {name: [path]}."""
         singles = [self.root] if _versions(self.root) else []
         candidates = singles or (p for p in self.root.glob("*") if p.is_dir())
-        newest = ((path.name, _versions(path)) for path in candidates)
-        return {name: versions[-1] for name, versions in sorted(newest) if versions}
+        found = sorted((path.name, _versions(path)) for path in candidates)
+        return {name: versions for name, versions in found if versions}
 
     def refresh(self):
         """Bring what is served in line with what lies in the folder."""
         folders, before = self.folders(), self._served()
-        for name, path in folders.items():
-            current = self._models.get(name)
-            if current is None or current.version != int(path.name):
-                self._load(name, path)
+        for name, paths in folders.items():
+            for path in paths:  # the newest that can be loaded
+                current = self._models.get(name)
+                if current and current.version == int(path.name):
+                    break
+                if self._load(name, path):
+                    break
         for name in self._models.keys() - folders.keys():
             self._retire(self._models.pop(name))
         if before != self._served():
             gc.collect()  # a loaded model is full of reference cycles
 
     def _load(self, name, path):
-        """Load and warm a version, swap it in, drain the one it replaces."""
+        """Load, warm and swap in a version, drain the one before; False if broken."""
         key = name, int(path.name)
         look = sorted((str(p), p.stat().st_mtime_ns) for p in path.rglob("*"))
         if self._failed.get(key) == look:
-            return  # nothing has changed since it failed
+            return False  # nothing has changed since it failed
         self._states[key] = ("LOADING", "")
         try:
             servable = Servable(name, path)
@@ -62,13 +65,14 @@ class Repository:
             self._failed[key] = look
             self._states[key] = ("END", str(error))
             _log.error("could not load %s: %s", path, error)
-            return
+            return False
         old, self._models[name] = self._models.get(name), servable
         self._failed.pop(key, None)
         self._states[key] = ("AVAILABLE", "")
         _log.info("serving %s version %d from %s", name, servable.version, path)
         if old:
             self._retire(old)
+        return True
 
     def _retire(self, servable):
         """Wait for a version's last request, then let go of it."""
@@ -157,9 +161,10 @@ class Repository:
 
 
 def _versions(path):
-    """List the version folders in a model's folder, oldest first."""
+    """List the version folders in a model's folder, newest first."""
     folders = (p for p in path.glob("*") if p.name.isdecimal())
     return sorted(
         (p for p in folders if (p / "saved_model.pb").is_file()),
         key=lambda p: int(p.name),
+        reverse=True,
     )

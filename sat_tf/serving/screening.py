@@ -27,7 +27,7 @@ def screen(images, max_pixels, notes):
     """Look at the encoded images of a request.
 
     Args:
-        images: object array of bytes.
+        images: object array `[B]` of bytes.
         max_pixels: what an image may unpack to.
         notes: whether the model's answer has an `error` for every image.
 

@@ -60,7 +60,7 @@ class Servable:
             images, refusals = screening.screen(inputs[_IMAGES], max_pixels, notes)
             inputs = {**inputs, _IMAGES: images}
         try:
-            outputs = await signature.batcher(inputs)
+            outputs = await signature.answer(inputs)
         except tf.errors.OpError as error:
             raise _request_error(error) from error
         if refusals and "error" in outputs:
@@ -117,8 +117,19 @@ class _Signature:
             name: _spec(spec) for name, spec in function.structured_outputs.items()
         }
         self._function = function
-        max_rows = screening.MAX_IMAGES if self._can_batch() else 1
-        self.batcher = Batcher(self, max_rows, model_name)
+        self._joins = self._can_batch()
+        max_rows = screening.MAX_IMAGES if self._joins else 1
+        self._batcher = Batcher(self, max_rows, model_name)
+
+    async def answer(self, inputs):
+        """Run arrays by input name, together with other callers' where possible."""
+        sizes = {name: len(array) for name, array in inputs.items() if array.ndim}
+        if self._joins and len(set(sizes.values())) > 1:
+            raise RequestError(
+                "Expected inputs with the same number of rows. "
+                f"Received: {sizes}. Send one value of every input per row."
+            )
+        return await self._batcher(inputs)
 
     def _can_batch(self):
         """Rows of different callers can stand in one batch: only axis 0 is open."""

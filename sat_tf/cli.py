@@ -1,0 +1,245 @@
+"""The command line: parses, calls, prints. Libraries are loaded when needed."""
+
+import argparse
+import json
+import os
+import sys
+
+ATTENTION = ("argmax", "sample", "expected")
+
+
+def main(argv=None):
+    """Runs one command; returns its exit status."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    # Set before TensorFlow is imported, or it greets with a page of notices.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        args.run(args)
+    except KeyboardInterrupt:
+        print("\nsat-tf: stopped. What was saved is whole.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
+        if os.environ.get("SAT_TF_TRACEBACK"):
+            raise
+        print(f"sat-tf {args.command}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="sat-tf",
+        description="Image captioning with attention you can trust.",
+        epilog="Set SAT_TF_TRACEBACK=1 to see where an error came from.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = _command(commands, "demo", _demo, "train on drawings, caption, show")
+    demo.add_argument("--out", default="sat-tf-demo", help="folder (%(default)s)")
+    demo.add_argument("--seed", type=int, default=17)
+
+    train = _command(commands, "train", _train, "train a captioner, or go on with one")
+    _data(train)
+    train.add_argument("--preset", required=True, help="a recipe: paper, arctic, ...")
+    train.add_argument("--out", required=True, metavar="RUN", help="folder of the run")
+    train.add_argument("--estimator", help="instead of the preset's")
+    train.add_argument("--epochs", type=int, help="instead of the preset's")
+    train.add_argument("--seed", type=int, default=17)
+    train.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change any field of the preset; may be given many times",
+    )
+    _encoder_weights(train)
+
+    caption = _command(commands, "caption", _caption, "caption image files")
+    caption.add_argument("images", nargs="+", metavar="IMAGE")
+    caption.add_argument(
+        "--model", required=True, metavar="RUN|PRESET", help="who captions"
+    )
+    _attention(caption)
+    caption.add_argument("--figure", metavar="OUT.png", help="where it looked")
+    _decoding(caption)
+    _encoder_weights(caption)
+
+    evaluate = _command(commands, "evaluate", _evaluate, "score a captioner on a split")
+    evaluate.add_argument("model", metavar="RUN|PRESET")
+    _data(evaluate)
+    evaluate.add_argument("--split", default="test", help="(%(default)s)")
+    _attention(evaluate)
+    evaluate.add_argument("--out", required=True, metavar="DIR")
+    evaluate.add_argument(
+        "--beam", type=int, default=1, help="beams; 1 is greedy (%(default)s)"
+    )
+    evaluate.add_argument("--length-penalty", type=float, default=0.0)
+    evaluate.add_argument("--seed", type=int, default=17)
+    _encoder_weights(evaluate)
+
+    for command in (demo, train, caption, evaluate):
+        command.add_argument("--json", action="store_true", help="print JSON only")
+    return parser
+
+
+def _command(commands, name, run, summary):
+    command = commands.add_parser(name, help=summary, description=summary)
+    command.set_defaults(run=run)
+    return command
+
+
+def _data(command):
+    command.add_argument(
+        "--data", required=True, metavar="NAME|PATH", help="data set, or your folder"
+    )
+    command.add_argument("--data-dir", metavar="DIR", help="where its files are")
+
+
+def _attention(command):
+    command.add_argument(
+        "--attention", choices=ATTENTION, help="location rule (the model's own)"
+    )
+
+
+def _decoding(command):
+    from_options = command.add_argument_group("decoding")
+    from_options.add_argument("--decoder", choices=("greedy", "sample", "beam"))
+    from_options.add_argument("--beam", type=int, metavar="K")
+    from_options.add_argument("--temperature", type=float)
+    from_options.add_argument("--top-p", type=float)
+    from_options.add_argument("--max-length", type=int)
+    from_options.add_argument("--length-penalty", type=float)
+    from_options.add_argument("--seed", type=int)
+
+
+def _encoder_weights(command):
+    command.add_argument(
+        "--encoder-weights",
+        metavar="PATH",
+        help="weights of the encoder, instead of a download",
+    )
+
+
+def _demo(args):
+    from sat_tf.demo import demo
+
+    report = demo(args.out, seed=args.seed, quiet=args.json)
+    if args.json:
+        print(json.dumps(report, indent=1))
+
+
+def _train(args):
+    from sat_tf.presets import get_preset
+    from sat_tf.training import train
+
+    changes = dict(_key_value(pair) for pair in args.set)
+    for name in ("estimator", "epochs"):
+        if getattr(args, name) is not None:
+            changes[name] = getattr(args, name)
+    preset = get_preset(args.preset).replace(**changes)
+    _, history = train(
+        preset,
+        args.data,
+        args.out,
+        data_dir=args.data_dir,
+        encoder_weights=args.encoder_weights,
+        seed=args.seed,
+        verbose=0 if args.json else "auto",
+    )
+    if args.json:
+        print(json.dumps(history, indent=1))
+    else:
+        print(f"Best captioner: {args.out}/model. Caption a photograph with it:")
+        print(f"  sat-tf caption photo.jpg --model {args.out} --figure look.png")
+
+
+def _key_value(pair):
+    key, equals, value = pair.partition("=")
+    if not equals:
+        raise ValueError(
+            f"Expected key=value. Received: --set {pair}. "
+            "Write, for instance, --set learning_rate=0.001."
+        )
+    return key, value
+
+
+def _caption(args):
+    from sat_tf.captioner import ShowAttendTell
+    from sat_tf.images import load
+
+    captioner = ShowAttendTell.from_preset(
+        args.model, encoder_weights=args.encoder_weights
+    )
+    names = ("decoder", "beam", "temperature", "top_p", "max_length", "length_penalty")
+    options = {name: getattr(args, name) for name in (*names, "attention")}
+    options = {name: value for name, value in options.items() if value is not None}
+    if "beam" in options:
+        options.setdefault("decoder", "beam")
+    pixels = [
+        load(path, captioner.encoder.image_size, captioner.resize_mode)
+        for path in args.images
+    ]
+    captions = captioner.generate(pixels, seed=args.seed, **options)
+    if args.json:
+        rows = zip(args.images, captions, strict=True)
+        print(json.dumps([_as_json(*row, captioner.grid) for row in rows], indent=1))
+    else:
+        for path, caption in zip(args.images, captions, strict=True):
+            print(f"{path}: {caption.caption}")
+    if args.figure:
+        from sat_tf.visualisation import captions_figure, save_figure
+
+        save_figure(captions_figure(pixels, captions), args.figure)
+
+
+def _as_json(path, caption, grid):
+    return {
+        "image": path,
+        "caption": caption.caption,
+        "score": caption.score,
+        "log_p": caption.log_p,
+        "words": list(caption.words),
+        "log_p_word": caption.log_p_word.tolist(),
+        "locations": caption.locations.tolist(),
+        "grid": list(grid),
+        "beams": [{"caption": b.caption, "score": b.score} for b in caption.beams],
+    }
+
+
+def _evaluate(args):
+    from sat_tf.captioner import ShowAttendTell
+    from sat_tf.datasets import load
+    from sat_tf.evaluation import evaluate
+    from sat_tf.training import default_cache
+
+    captioner = ShowAttendTell.from_preset(
+        args.model, encoder_weights=args.encoder_weights
+    )
+    options = {"length_penalty": args.length_penalty}
+    if args.attention:
+        options["attention"] = args.attention
+    if args.beam > 1:
+        options |= {"decoder": "beam", "beam": args.beam}
+    scores = evaluate(
+        captioner,
+        load(args.data, args.split, data_dir=args.data_dir),
+        captioner.options(**options),
+        args.out,
+        cache_dir=default_cache(),
+        seed=args.seed,
+        progress=not args.json,
+    )
+    if args.json:
+        print(json.dumps(scores, indent=1))
+    else:
+        for name, value in scores.items():
+            text = f"{value:.3f}" if isinstance(value, float) else value
+            print(f"{name:24}{text}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""What is in a data set, and what is wrong with it, before hours are spent on it."""
+
+import collections
+import dataclasses
+import hashlib
+
+import tensorflow as tf
+import tqdm
+
+from sat_tf import datasets, images
+from sat_tf.datasets import records
+from sat_tf.vocabulary import UNK, Vocabulary
+
+_SHOWN = 5
+
+
+@dataclasses.dataclass
+class Report:
+    """Findings about one data set. Lists hold image names as the captions have them.
+
+    Attributes:
+        data: name or path.
+        splits: per split, the number of usable `images` and their `captions`.
+        in_two_splits: an error; nothing can be trained on such data.
+        same_content: pairs of names with the very same file, in different splits.
+        missing: listed, but not found.
+        undecodable: found, but not an image.
+        without_captions: images that no caption speaks of.
+        empty_captions: images with an empty caption.
+        duplicate_captions: images that have one caption twice.
+        vocabulary_size: distinct words in the training captions, cut at `max_size`.
+        coverage: per split, the share of its words that the vocabulary holds.
+    """
+
+    data: str
+    splits: dict = dataclasses.field(default_factory=dict)
+    in_two_splits: list = dataclasses.field(default_factory=list)
+    same_content: list = dataclasses.field(default_factory=list)
+    missing: list = dataclasses.field(default_factory=list)
+    undecodable: list = dataclasses.field(default_factory=list)
+    without_captions: list = dataclasses.field(default_factory=list)
+    empty_captions: list = dataclasses.field(default_factory=list)
+    duplicate_captions: list = dataclasses.field(default_factory=list)
+    vocabulary_size: int = 0
+    coverage: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def ok(self):
+        """Whether training can start: no image in two splits, some in each."""
+        usable = [counts["images"] for counts in self.splits.values()]
+        return bool(usable) and min(usable) > 0 and not self.in_two_splits
+
+    def to_dict(self):
+        """The findings for JSON, with `ok`."""
+        return {"ok": self.ok, **dataclasses.asdict(self)}
+
+    def lines(self):
+        """The findings as lines of text."""
+        yield f"{self.data}: {'ok' if self.ok else 'cannot be trained on'}"
+        for split, counts in self.splits.items():
+            coverage = self.coverage.get(split)
+            covered = "" if coverage is None else f", {coverage:.1%} of words known"
+            yield (
+                f"  {split}: {counts['images']} images, "
+                f"{counts['captions']} captions{covered}"
+            )
+        if self.vocabulary_size:
+            yield f"  vocabulary: {self.vocabulary_size} words from train"
+        for title, found, fix in [
+            ("ERROR in two splits", self.in_two_splits, "keep each in one"),
+            ("same file in two splits", self.same_content, "remove one of each"),
+            ("missing", self.missing, "add them, or go on without"),
+            ("undecodable", self.undecodable, "save anew as JPEG or PNG"),
+            ("without captions", self.without_captions, "left out"),
+            ("with an empty caption", self.empty_captions, "the caption is left out"),
+            ("with a caption twice", self.duplicate_captions, "kept; remove one"),
+        ]:
+            if found:
+                shown = ", ".join(map(str, found[:_SHOWN]))
+                more = ", ..." if len(found) > _SHOWN else ""
+                yield f"  {title}: {len(found)} images ({shown}{more}): {fix}"
+
+
+def check(data, data_dir=None, *, max_size=10_000):
+    """Read all of a data set, every image included, and report.
+
+    Args:
+        data, data_dir: as for `datasets.load`. Files are read where they are, nothing
+            is prepared; data sets without files of their own are prepared first.
+        max_size: of the vocabulary whose coverage is reported.
+
+    Returns:
+        A `Report`.
+
+    Raises:
+        ValueError: a caption file is missing or unreadable, as `datasets.load`.
+    """
+    found, read = _open(data, data_dir)
+    report = Report(str(data), in_two_splits=records.in_two_splits(found))
+    report.splits = {r.split: {"images": 0, "captions": 0} for r in found}
+    captions = collections.defaultdict(list)
+    contents_seen = {}
+    for record, contents, problem in tqdm.tqdm(read, total=len(found), unit="image"):
+        if problem:
+            getattr(report, problem).append(record.name)
+        elif not record.captions:
+            report.without_captions.append(record.name)
+        else:
+            report.splits[record.split]["images"] += 1
+            report.splits[record.split]["captions"] += len(record.captions)
+            captions[record.split] += record.captions
+        if contents:
+            content = hashlib.sha256(contents).digest()
+            first = contents_seen.setdefault(content, record)
+            if first.split != record.split and first.name != record.name:
+                report.same_content.append((first.name, record.name))
+        if record.n_empty:
+            report.empty_captions.append(record.name)
+        if len(set(record.captions)) < len(record.captions):
+            report.duplicate_captions.append(record.name)
+    _cover(report, captions, max_size)
+    return report
+
+
+def _open(data, data_dir):
+    """Records of a data set and the iterable that reads their images."""
+    if (source := datasets.source_of(data, data_dir)) is not None:
+        builder, path = source
+        found = builder.read_records(path)
+        return found, records.read_all(found)
+    builder = datasets.open_builder(data, data_dir)
+    builder.download_and_prepare()
+    splits = [datasets.load(data, s, data_dir=data_dir) for s in builder.info.splits]
+    found = [
+        records.Record(
+            name, split.split, tuple(filter(None, texts)), texts.count(""), None
+        )
+        for split in splits
+        for name, texts in zip(split.file_names, split.captions, strict=True)
+    ]
+    contents = (contents for split in splits for contents in split.images)
+    return found, map(_read_prepared, found, contents)
+
+
+def _read_prepared(record, contents):
+    try:
+        images.decode(contents)
+    except tf.errors.InvalidArgumentError:
+        return record, None, "undecodable"
+    return record, contents.numpy(), None
+
+
+def _cover(report, captions, max_size):
+    if not captions["train"]:
+        return
+    vocabulary = Vocabulary.from_captions(captions["train"], max_size)
+    report.vocabulary_size = len(vocabulary)
+    for split, texts in captions.items():
+        ids = [i for text in texts for i in vocabulary.encode(text)[:-1]]
+        report.coverage[split] = 1 - ids.count(UNK) / max(1, len(ids))

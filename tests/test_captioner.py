@@ -1,0 +1,178 @@
+"""The model as its users meet it: fit, save, load, generate."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from toy import WORDS, batch, toy
+
+from sat_tf import Encoder, ShowAttendTell, storage
+from sat_tf.estimators import Reinforce, Soft
+
+
+def dataset(data):
+    return tf.data.Dataset.from_tensors(data).repeat()
+
+
+def drawn(size=32, seed=17):
+    """A captioner of images, small enough to train in a test."""
+    encoder = Encoder("convnet", image_size=(size, size), trainable=True)
+    return ShowAttendTell(
+        WORDS,
+        encoder=encoder,
+        estimator=Reinforce(samples=2, baseline="leave_one_out", reward="to_go"),
+        embedding_size=8,
+        hidden_size=16,
+        attention_size=8,
+        dropout=0.0,
+        resize_mode="squash",
+    )
+
+
+def pictures(model, number=4, seed=17):
+    """Left half red or blue; the caption says which."""
+    h, w = model.encoder.image_size
+    images = np.zeros((number, h, w, 3), "uint8")
+    tokens = np.zeros((number, 3), "int32")
+    for i in range(number):
+        images[i, :, : w // 2, 0 if i % 2 else 2] = 255
+        tokens[i] = *model.vocabulary.encode("red" if i % 2 else "blue")[:1], 5, 1
+    return {"image": tf.constant(images), "tokens": tf.constant(tokens)}
+
+
+@pytest.mark.parametrize("estimator", [Soft(), Reinforce(lambda_e=0.01)])
+def test_fit_shows_what_a_person_watches(estimator):
+    model = toy(estimator)
+    model.compile(optimizer=keras.optimizers.Adam(0.03))
+    data = batch(model, lengths=(4, 2, 3))
+    history = model.fit(
+        dataset(data), steps_per_epoch=30, epochs=3, verbose=0, shuffle=False
+    ).history
+    wanted = {"loss", "log_likelihood", "perplexity", "attention_entropy"}
+    if isinstance(estimator, Reinforce):
+        wanted |= {"baseline", "advantage"}
+    assert wanted <= set(history)
+    assert history["log_likelihood"][-1] > history["log_likelihood"][0] + 0.3
+    assert history["perplexity"][-1] == pytest.approx(
+        np.exp(-history["log_likelihood"][-1]), rel=1e-5
+    )
+    assert 0 <= history["attention_entropy"][-1] <= np.log(4)
+
+
+def test_evaluate_does_not_depend_on_a_draw():
+    model = toy()
+    model.compile()
+    data = tf.data.Dataset.from_tensors(batch(model, lengths=(4, 2)))
+    first, second = (model.evaluate(data, return_dict=True, verbose=0) for _ in "12")
+    assert first == second
+    assert first["loss"] == pytest.approx(-first["log_likelihood"], rel=1e-6)
+
+
+def test_a_trained_encoder_learns_and_a_frozen_one_does_not():
+    for rate in (1.0, 0.1, 0.0):
+        model = drawn()
+        model.encoder.network.trainable = rate > 0
+        model.encoder_rate = rate or 1.0
+        model.compile(optimizer=keras.optimizers.Adam(0.01))
+        before = [v.numpy() for v in model.encoder.network.trainable_variables]
+        kernel = model.encoder.network.weights[0].numpy()
+        data = dataset(pictures(model))
+        model.fit(data, steps_per_epoch=1, verbose=0, shuffle=False)
+        moved = np.abs(model.encoder.network.weights[0].numpy() - kernel).max()
+        # Adam's first step has the size of its rate.
+        assert moved == pytest.approx(0.01 * rate, rel=0.01)
+        assert bool(before) == (rate > 0)
+
+
+def test_learns_a_caption_and_says_it():
+    model = drawn()
+    model.compile(optimizer=keras.optimizers.Adam(0.01), decoder="beam")
+    data = pictures(model)
+    model.fit(dataset(data), steps_per_epoch=60, verbose=0, shuffle=False)
+    captions = model.generate(data["image"], beam=2, max_length=5)
+    assert [c.caption for c in captions] == ["blue dog", "red dog"] * 2
+    first = captions[0]
+    assert first.words == ("blue", "dog") and len(first.beams) == 2
+    assert first.alpha.shape == (2, *model.grid) and first.locations.shape == (2,)
+    np.testing.assert_array_equal(
+        first.alpha.reshape(2, -1).argmax(-1), first.locations
+    )
+    assert model.generate(data["image"][0])[0].caption == "blue dog"
+
+
+def test_generate_refuses_images_of_another_size():
+    with pytest.raises(ValueError, match=r"images.shape=\(1, 8, 8, 3\)"):
+        drawn().generate(np.zeros((1, 8, 8, 3)))
+
+
+def test_banned_words_are_named_by_the_user():
+    model = toy()
+    features = batch(model)["annotations"]
+    from sat_tf.generation import caption_features
+
+    options = model.options(banned=["red", "dog"], max_length=6)
+    for caption in caption_features(model, features, options):
+        assert not {"red", "dog"} & set(caption.words)
+    with pytest.raises(ValueError, match="word='unicorn'"):
+        model.options(banned=["unicorn"])
+
+
+@pytest.mark.parametrize("form", ["keras", "preset"])
+def test_saved_and_loaded_is_the_same_captioner(form, tmp_path):
+    model = drawn()
+    model.compile(optimizer="adam")
+    data = pictures(model)
+    model.fit(dataset(data), steps_per_epoch=2, verbose=0, shuffle=False)
+    model.estimator.average.assign(np.linspace(-2, -1, 64))
+    if form == "keras":
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+    else:
+        model.save_to_preset(tmp_path / "model")
+        loaded = ShowAttendTell.from_preset(tmp_path / "model")
+    np.testing.assert_array_equal(loaded(data), model(data))
+    np.testing.assert_array_equal(loaded.estimator.average, model.estimator.average)
+    assert loaded.get_config() == {**model.get_config(), "name": loaded.name}
+    before, after = (m.generate(data["image"]) for m in (model, loaded))
+    assert [c.caption for c in before] == [c.caption for c in after]
+
+
+def test_preset_without_encoder_needs_its_weights_again(tmp_path):
+    """As shipped for photographs: the trunk's weights stay with their owner."""
+    encoder = Encoder("mobilenet", image_size=(32, 32))
+    model = ShowAttendTell(
+        WORDS, encoder=encoder, embedding_size=4, hidden_size=4, attention_size=4
+    )
+    weights = tmp_path / "trunk.weights.h5"
+    trunk = keras.applications.MobileNet(
+        weights=None, include_top=False, input_shape=(32, 32, 3)
+    )
+    for mine, theirs in zip(encoder.network.weights, trunk.weights, strict=False):
+        theirs.assign(mine)
+    trunk.save_weights(weights)
+    model.save_to_preset(tmp_path / "model", encoder=False, dtype="float16")
+    assert (tmp_path / "model" / "weights.npz").stat().st_size < 200_000
+    loaded = ShowAttendTell.from_preset(tmp_path / "model", encoder_weights=weights)
+    images = np.random.default_rng(17).uniform(0, 255, (2, 32, 32, 3))
+    np.testing.assert_allclose(loaded.encode(images), model.encode(images), atol=1e-6)
+    with pytest.raises(FileNotFoundError, match="which does not exist"):
+        ShowAttendTell.from_preset(tmp_path / "model", encoder_weights="no.h5")
+
+
+def test_damaged_preset_says_what_does_not_fit(tmp_path):
+    toy().save_to_preset(tmp_path)
+    with np.load(tmp_path / "weights.npz") as arrays:
+        kept = dict(arrays)
+    kept.pop("attention/vector")
+    np.savez(tmp_path / "weights.npz", **kept)
+    with pytest.raises(ValueError, match="attention/vector"):
+        ShowAttendTell.from_preset(tmp_path)
+    with pytest.raises(ValueError, match="Expected the folder of a run"):
+        ShowAttendTell.from_preset(tmp_path / "nothing")
+
+
+def test_weights_have_stable_names():
+    """Another captioner built before must not change what the file is called."""
+    first = list(storage.named_weights(drawn()))
+    toy()
+    assert list(storage.named_weights(drawn())) == first
