@@ -77,10 +77,12 @@ def train(batches, vocabulary, n_steps):
     import keras
 
     from sat_tf import ShowAttendTell
+    from sat_tf.encoder import Encoder
 
-    captioner = ShowAttendTell(vocabulary, encoder=None, grid=(14, 14))
+    encoder = Encoder("none", features_shape=(14, 14, 512))
+    captioner = ShowAttendTell(vocabulary, encoder=encoder)
     captioner.compile(optimizer=keras.optimizers.Adam(4e-4))
-    captioner.fit(batches, steps_per_epoch=n_steps, epochs=1)
+    captioner.fit(batches, steps_per_epoch=n_steps, shuffle=False)
 
 
 def main():
@@ -100,14 +102,13 @@ def main():
         records = write_records(directory, n_images)
         written = peak_gigabytes()
         vocabulary = Vocabulary(WORDS)
-        batches = pipeline.training_batches(
-            records,
+        schedule = pipeline.Schedule(
             random_captions(n_images),
             vocabulary,
             batch_size=options.batch_size,
             seed=17,
-            key="annotations",
         )
+        batches = pipeline.training_batches(records, schedule, key="annotations")
         before = peak_gigabytes()
         if options.train:
             train(batches, vocabulary, n_steps)

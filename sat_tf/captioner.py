@@ -1,5 +1,7 @@
 """Show, Attend and Tell: the main path, from images to the training step."""
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -11,6 +13,16 @@ from sat_tf.encoder import Encoder
 from sat_tf.estimators import ESTIMATORS, Trace
 from sat_tf.recurrence import look
 from sat_tf.vocabulary import Vocabulary
+
+SHOWN = (
+    "loss",
+    "log_likelihood",
+    "attention_entropy",
+    "attention_gradient",
+    "baseline",
+    "advantage",
+    "advantage_variance",
+)
 
 
 @keras.saving.register_keras_serializable("sat_tf")
@@ -86,7 +98,8 @@ class ShowAttendTell(keras.Model):
         self.attention.build((None, encoder.size), (None, hidden_size))
         self.decoder.build((None, None, encoder.size))
         self.seeds = keras.random.SeedGenerator(17, name="seeds")
-        self.means = {}
+        # Not when first shown: variables born in a trace make it happen twice.
+        self.means = {name: keras.metrics.Mean(name=name) for name in SHOWN}
         self.decoder_options = {}
         self.decoding_graphs = {}
         self.built = True
@@ -126,7 +139,8 @@ class ShowAttendTell(keras.Model):
             tokens: int `[S, B]`, y_{t-1}, 0 before the first word.
             state: hidden and cell, `[S, B, n]` each.
             memory: from `start`; never copied per sample or beam.
-            choose: location logits `[S, B, L]` -> weights `[S, B, L]`.
+            choose: location logits `[S, B, L]` -> weights `[S, B, L]`; one that says
+                `choose.one_hot` makes the context a look-up.
 
         Returns:
             log_p: `[S, B, V]` nats. state: h_t and c_t.
@@ -135,7 +149,8 @@ class ShowAttendTell(keras.Model):
         logits = self.attention(memory["projection"], state[0])
         weights = choose(logits)
         annotations = memory["annotations"]
-        context = look(annotations, tf.cast(weights, annotations.dtype))
+        one_hot = getattr(choose, "one_hot", False)
+        context = look(annotations, tf.cast(weights, annotations.dtype), one_hot)
         context, beta = self.decoder.gate(context, state[0])
         embedded = self.decoder.embed(tokens)
         hidden, cell = self.decoder.recur(embedded, context, *state)
@@ -278,7 +293,14 @@ class ShowAttendTell(keras.Model):
         variables = self.trainable_variables
         gradients = tape.gradient(scaled, variables)
         self._apply(gradients, variables)
-        extra = self.estimator.statistics(trace)
+        inside = {id(v) for v in self.attention.trainable_variables}
+        pairs = zip(gradients, variables, strict=True)
+        extra = {
+            **self.estimator.statistics(trace),
+            "attention_gradient": tf.linalg.global_norm(
+                [g for g, v in pairs if id(v) in inside]
+            ),
+        }
         self.estimator.update(trace)  # after use: b must not know this sample
         return self._logs(loss, trace, extra)
 
@@ -360,6 +382,8 @@ class ShowAttendTell(keras.Model):
             self.means[name].update_state(value, sample_weight=words)
             logs[name] = self.means[name].result()
         logs["perplexity"] = tf.exp(-logs["log_likelihood"])
+        most = math.log(max(self.encoder.locations, 2))
+        logs["attention_entropy_share"] = logs["attention_entropy"] / most
         return logs
 
     # ------------------------------------------------------------------- speaking
@@ -416,6 +440,12 @@ class ShowAttendTell(keras.Model):
     def save_to_preset(self, folder, **options):
         """Writes config and weights to a folder; options as `storage.save`."""
         storage.save(self, folder, **options)
+
+    def export(self, path, version=None, **options):
+        """Writes a SavedModel for servers; see `sat_tf.export.export`."""
+        from sat_tf.export import export  # imports TFDS, for its example images
+
+        return export(self, path, version, **options)
 
     @classmethod
     def from_preset(cls, name, *, encoder_weights=None):

@@ -17,7 +17,10 @@ def main(argv=None):
     try:
         args.run(args)
     except KeyboardInterrupt:
-        print("\nsat-tf: stopped. What was saved is whole.", file=sys.stderr)
+        print(
+            "\nsat-tf: stopped. What was saved is whole, and the same command goes on.",
+            file=sys.stderr,
+        )
         return 130
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -81,7 +84,35 @@ def _parser():
     evaluate.add_argument("--seed", type=int, default=17)
     _encoder_weights(evaluate)
 
-    for command in (demo, train, caption, evaluate):
+    export = _command(commands, "export", _export, "write a SavedModel for servers")
+    export.add_argument("model", metavar="RUN|PRESET")
+    export.add_argument(
+        "--out", required=True, metavar="DIR", help="e.g. saved_models/NAME"
+    )
+    export.add_argument(
+        "--version", type=int, metavar="N", help="(one more than the highest there)"
+    )
+    export.add_argument(
+        "--float16", action="store_true", help="store weights in half the space"
+    )
+    export.add_argument(
+        "--examples", nargs="+", metavar="JPEG", help="for the page (drawings)"
+    )
+    _attention(export)
+    export.add_argument("--decoder", choices=("greedy", "sample", "beam"))
+    export.add_argument("--beam", type=int, metavar="K")
+    export.add_argument("--max-length", type=int)
+    export.add_argument("--length-penalty", type=float)
+    _encoder_weights(export)
+
+    serve = _command(commands, "serve", _serve, "serve exported captioners over HTTP")
+    serve.add_argument("root", metavar="DIR", help="e.g. saved_models")
+    serve.add_argument("--port", type=int, default=8501, help="(%(default)s)")
+    serve.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (%(default)s)"
+    )
+
+    for command in (demo, train, caption, evaluate, export):
         command.add_argument("--json", action="store_true", help="print JSON only")
     return parser
 
@@ -175,10 +206,7 @@ def _caption(args):
         args.model, encoder_weights=args.encoder_weights
     )
     names = ("decoder", "beam", "temperature", "top_p", "max_length", "length_penalty")
-    options = {name: getattr(args, name) for name in (*names, "attention")}
-    options = {name: value for name, value in options.items() if value is not None}
-    if "beam" in options:
-        options.setdefault("decoder", "beam")
+    options = _options(args, (*names, "attention"))
     pixels = [
         load(path, captioner.encoder.image_size, captioner.resize_mode)
         for path in args.images
@@ -194,6 +222,15 @@ def _caption(args):
         from sat_tf.visualisation import captions_figure, save_figure
 
         save_figure(captions_figure(pixels, captions), args.figure)
+
+
+def _options(args, names):
+    """Decoding options that were given; `--beam` alone asks for a beam search."""
+    options = {name: getattr(args, name) for name in names}
+    options = {name: value for name, value in options.items() if value is not None}
+    if "beam" in options:
+        options.setdefault("decoder", "beam")
+    return options
 
 
 def _as_json(path, caption, grid):
@@ -239,6 +276,42 @@ def _evaluate(args):
         for name, value in scores.items():
             text = f"{value:.3f}" if isinstance(value, float) else value
             print(f"{name:24}{text}")
+
+
+def _export(args):
+    from sat_tf import storage
+    from sat_tf.captioner import ShowAttendTell
+
+    captioner = ShowAttendTell.from_preset(
+        args.model, encoder_weights=args.encoder_weights
+    )
+    metadata = (storage.find(args.model) / "metadata.json").read_text()
+    folder = captioner.export(
+        args.out,
+        args.version,
+        dtype="float16" if args.float16 else None,
+        examples=args.examples,
+        metadata=json.loads(metadata),
+        **_options(
+            args, ("decoder", "beam", "attention", "max_length", "length_penalty")
+        ),
+    )
+    if args.json:
+        print(json.dumps({"path": str(folder)}))
+    else:
+        print(f"Exported to {folder}. Serve it:")
+        print(f"  sat-tf serve {os.path.dirname(args.out.rstrip('/')) or '.'}")
+
+
+def _serve(args):
+    try:
+        from sat_tf.serving import serve
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "Expected the libraries of the server to be installed. "
+            f"Received: {error}. Install them: pip install 'sat_tf[serve]'"
+        ) from error
+    serve(args.root, args.host, args.port)
 
 
 if __name__ == "__main__":

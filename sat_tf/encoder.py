@@ -122,17 +122,18 @@ class Encoder(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        """Rebuilds an encoder; unlike Keras' own, lets its errors through as they are."""
+        """Rebuilds an encoder; unlike Keras' own, lets errors through as they are."""
         dtype = keras.dtype_policies.get(config.get("dtype"))
         return cls(**{**config, "dtype": dtype})
 
 
 def _network(trunk, weights, image_size):
     """`[B, H, W, 3]` in 0..255 to the cut, preprocessing included."""
+    path = None if weights in (None, "imagenet") else _weights_file(weights)
     if trunk == "convnet":
         network = convnet(image_size)
-        if weights is not None:
-            network.load_weights(weights)
+        if path:
+            _load(network, path)
         return network
     application, cut, module = TRUNKS[trunk]
     full = getattr(keras.applications, application)(
@@ -141,15 +142,14 @@ def _network(trunk, weights, image_size):
         input_shape=(*image_size, 3),
     )
     network = keras.Model(full.input, full.get_layer(cut).output)
-    if weights not in (None, "imagenet"):
-        _load_up_to_cut(full, network, weights)
+    if path:
+        _load_up_to_cut(full, network, path)
     images = keras.Input((*image_size, 3))
     prepare = getattr(keras.applications, module).preprocess_input
     return keras.Model(images, network(prepare(images)), name=trunk)
 
 
-def _load_up_to_cut(full, network, path):
-    """Loads a file of the whole network, or of any part that reaches to the cut."""
+def _weights_file(path):
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(
@@ -157,13 +157,28 @@ def _load_up_to_cut(full, network, path):
             f"Received: weights={str(path)!r}, which does not exist. "
             "Give its path, or weights='imagenet' to let Keras download them."
         )
+    return path
+
+
+def _load(network, path, **options):
+    try:
+        network.load_weights(path, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"Expected a Keras weights file (.h5, .weights.h5) of {network.name}. "
+            f"Received: weights={str(path)!r}, {error}. Use a file of this network."
+        ) from error
+
+
+def _load_up_to_cut(full, network, path):
+    """Loads a file of the whole network, or of any part that reaches to the cut."""
     for variable in network.weights:
         variable.assign(np.full(variable.shape, np.nan, "float32"))
     legacy = not path.name.endswith(".weights.h5")
     options = {"by_name": True} if legacy else {}
     with warnings.catch_warnings():  # of what lies behind the cut
         warnings.simplefilter("ignore")
-        full.load_weights(path, skip_mismatch=True, **options)
+        _load(full, path, skip_mismatch=True, **options)
     missing = [v.path for v in network.weights if np.isnan(v.numpy()).any()]
     if missing:
         raise ValueError(
@@ -173,26 +188,23 @@ def _load_up_to_cut(full, network, path):
         )
 
 
-def convnet(image_size, width=64):
-    """A small network for drawings, stride 8, 14 x 14 places from 112 x 112.
+def convnet(image_size):
+    """A small network for drawings, stride 16: 7 x 7 places of 112 x 112 pixels.
 
-    Coordinates are part of its features (Liu et al. 2018): to say "left of" a decoder
-    that sees one place at a time has to know where that place is.
+    A place sees 63 pixels across. Coordinates are part of its features (Liu et al.
+    2018): to say "left of", a decoder that sees one place at a time has to know where
+    that place is.
     """
     images = keras.Input((*image_size, 3))
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(images)
-    for filters, strides in (
-        (width // 2, 2),
-        (width, 2),
-        (2 * width, 2),
-        (2 * width, 1),
-        (2 * width, 1),
-    ):
+    layers = ((24, 2), (48, 2), (96, 2), (128, 2), (128, 1))
+    for i, (filters, strides) in enumerate(layers):
         x = keras.layers.Conv2D(
             filters, 3, strides=strides, padding="same", use_bias=False
         )(x)
         x = keras.layers.BatchNormalization(momentum=0.9)(x)
-        x = keras.layers.ReLU()(x)
+        if i < len(layers) - 1:  # the last stays standardised, see `Encoder`
+            x = keras.layers.ReLU()(x)
     return keras.Model(images, Coordinates()(x), name="convnet")
 
 

@@ -1,192 +1,218 @@
-"""What an encoded image says of itself, read in the graph without decoding it.
+"""What encoded images say of themselves, read in the graph without decoding them.
 
 Sizes let a server refuse a decompression bomb before a byte is unpacked; the EXIF
-orientation turns a phone's photograph upright. Every function takes a scalar string
-tensor and is safe on bytes that are not an image at all.
+orientation turns a phone's photograph upright. All files of a batch are looked at
+together: one by one, their headers cost more than their pixels. Everything here is safe
+on bytes that are not an image at all.
 """
+
+from typing import NamedTuple
 
 import tensorflow as tf
 
 JPEG, PNG, GIF, BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM"
 
-# JPEG markers, ISO/IEC 10918-1 table B.1.
-_START_OF_FRAME = [0xC0 + i for i in range(16) if i not in (4, 8, 12)]
-_NO_LENGTH = [0x01, *range(0xD0, 0xD9)]
-_APP1, _END, _START_OF_SCAN = 0xE1, 0xD9, 0xDA
-_MAX_SEGMENTS = 1024
-# EXIF, CIPA DC-008: the directory entry of the orientation.
-_ORIENTATION_TAG = 0x0112
+# JPEG markers, ISO/IEC 10918-1 table B.1, by what follows them: a length, nothing,
+# 0xFF may repeat to fill, the frame's size, no more headers.
+_LENGTH, _BARE, _FILL, _FRAME, _LAST = range(5)
+_MARKERS = [
+    _BARE if marker == 0x01 or 0xD0 <= marker <= 0xD8
+    else _FILL if marker == 0xFF
+    else _FRAME if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)
+    else _LAST if marker in (0xD9, 0xDA)
+    else _LENGTH
+    for marker in range(256)
+]  # fmt: skip
+_APP1 = 0xE1
+# A file made to be slow to walk through counts as one that cannot be read.
+_MAX_SEGMENTS, _MAX_BLOCKS, _MAX_FRAME_BLOCKS = 1024, 4096, 2**17
+# EXIF, CIPA DC-008: the directory entry of the orientation. Entries are sorted by tag,
+# so that it is among the first.
+_ORIENTATION_TAG, _MAX_ENTRIES = 0x0112, 64
 _GIF_DESCRIPTOR, _GIF_EXTENSION = 0x2C, 0x21
 
+
+class Header(NamedTuple):
+    """What the headers of B files say.
+
+    Attributes:
+        size: int32 `[B, 2]`, height and width as stored, before an orientation turns
+            them; zeros when unknown.
+        orientation: EXIF's, int32 `[B]`, 1..8; 1 when there is none.
+        pixels: int32 `[B]`, the offset of the first frame's pixels in a GIF.
+    """
+
+    size: tf.Tensor
+    orientation: tf.Tensor
+    pixels: tf.Tensor
+
+
 # Compiled: operation by operation, the walk through a file takes 50 times as long.
-compiled = tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+@tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+def read(contents):
+    """The `Header` of files `[B]`.
+
+    Known are JPEG, PNG, GIF and BMP files of 24 or 32 bits, what `images.decode`
+    reads.
+    """
+    head = _bytes(contents, tf.zeros(tf.shape(contents), tf.int32), 34)
+    jpeg_size, exif = _jpeg(contents, _equal(head[:, :3], JPEG))
+    gif_size, pixels = _gif(contents, head, _equal(head[:, :4], GIF))
+    size = jpeg_size + gif_size + _png_size(head) + _bmp_size(head)
+    known = tf.reduce_all(size > 0, axis=-1, keepdims=True)
+    size = tf.where(known, size, 0)
+    return Header(size, _exif_orientation(contents, exif), pixels)
+
+
+def image_size(contents):
+    """`Header.size` of one file, a scalar string: int32 `[2]`."""
+    return read(tf.convert_to_tensor(contents)[tf.newaxis]).size[0]
 
 
 def starts_with(contents, signature):
-    """Whether `contents` begins with the bytes `signature`; a scalar bool."""
-    return tf.equal(_slice(contents, 0, len(signature)), signature)
+    """Whether the file `contents`, a scalar, begins with the bytes `signature`."""
+    return tf.equal(tf.strings.substr(contents, 0, len(signature)), signature)
 
 
-@compiled
-def image_size(contents):
-    """Height and width that the header promises: int32 `[2]`, zeros when unknown.
-
-    Known are JPEG, PNG, GIF and BMP files of 24 or 32 bits, what `images.decode`
-    reads. The size is the stored one, before an EXIF orientation turns it.
-    """
-    size = tf.case(
-        [
-            (starts_with(contents, JPEG), lambda: _jpeg(contents)[0]),
-            (starts_with(contents, PNG), lambda: _png_size(contents)),
-            (starts_with(contents, GIF), lambda: gif_first_frame(contents)[0]),
-            (starts_with(contents, BMP), lambda: _bmp_size(contents)),
-        ],
-        default=lambda: tf.zeros([2], tf.int32),
-    )
-    size = tf.ensure_shape(size, [2])
-    return tf.where(tf.reduce_all(size > 0), size, tf.zeros_like(size))
-
-
-@compiled
-def orientation(contents):
-    """EXIF orientation of a JPEG, int32 scalar 1..8; 1 when it says nothing."""
-    return tf.cond(
-        starts_with(contents, JPEG),
-        lambda: _exif_orientation(contents, _jpeg(contents)[1]),
-        lambda: tf.constant(1),
-    )
-
-
-def gif_first_frame(contents):
-    """Size int32 `[2]` of a GIF's first frame, and the offset just behind it.
+def gif_frame_end(contents, pixels):
+    """The offset behind the frame whose pixels begin at `pixels`; both are scalars.
 
     TensorFlow unpacks every frame before it returns the first: an animation of a few
     kilobytes can fill the memory. Cut at this offset, only one frame is there.
     """
-    start = 13 + _colour_table(_byte(contents, 10))
 
-    def skip_extension(at):
-        return [_skip_blocks(contents, at + 2)]
+    def block(at):
+        return _bytes(contents[tf.newaxis], at[tf.newaxis], 1)[0, 0]
 
     at = tf.while_loop(
-        lambda at: tf.equal(_byte(contents, at), _GIF_EXTENSION),
-        skip_extension,
-        [start],
+        lambda at: block(at) > 0,
+        lambda at: [at + 1 + block(at)],
+        [pixels],
+        maximum_iterations=_MAX_FRAME_BLOCKS,
     )[0]
-    width, height = _number(contents, at + 5, 2), _number(contents, at + 7, 2)
-    data = at + 10 + _colour_table(_byte(contents, at + 9)) + 1
-    end = _skip_blocks(contents, data)
-    found = tf.equal(_byte(contents, at), _GIF_DESCRIPTOR)
-    size = tf.where(found, tf.stack([height, width]), tf.zeros([2], tf.int32))
-    return size, end
+    return at + 1
 
 
-def _slice(contents, start, length):
-    """Bytes `[start, start + length)`, fewer at the end; never an error."""
-    size = tf.strings.length(contents)
-    return tf.strings.substr(contents, tf.clip_by_value(start, 0, size), length)
+def _bytes(contents, at, count):
+    """`count` bytes of each file from its offset `at`, int32 `[B, count]`.
+
+    Bytes past the end are 0.
+    """
+    at = tf.clip_by_value(at, 0, tf.strings.length(contents))
+    window = tf.strings.substr(contents, at, tf.fill(tf.shape(at), count))
+    window = tf.io.decode_raw(window, tf.uint8, fixed_length=count)
+    return tf.cast(window, tf.int32)
 
 
-def _byte(contents, at):
-    """The byte at offset `at` as int32 0..255; -1 outside the file."""
-    inside = (at >= 0) & (at < tf.strings.length(contents))
-    return tf.where(inside, _number(contents, at, 1), -1)
+def _equal(window, expected):
+    """Whether bytes `[B, n]` are the `expected` ones; bool `[B]`."""
+    return tf.reduce_all(tf.equal(window, list(expected)), axis=-1)
 
 
-def _number(contents, at, size, big_endian=False):
-    """Unsigned integer of `size` bytes at `at`, int32; bytes past the end are 0.
+def _number(window, big_endian=False):
+    """Unsigned integers of the bytes `[B, n]`: int32 `[B]`.
 
     Four bytes above 2^31 come out negative, which no caller takes for a size.
     """
-    raw = tf.io.decode_raw(_slice(contents, at, size), tf.uint8, fixed_length=4)
-    # decode_raw pads on the right: little-endian as it is, big-endian after a turn.
-    digits = tf.cast(raw[:size][::-1] if big_endian else raw[:size], tf.int32)
-    return tf.reduce_sum(tf.bitwise.left_shift(digits, tf.range(size) * 8))
+    shifts = tf.range(window.shape[-1]) * 8
+    shifts = shifts[::-1] if big_endian else shifts
+    return tf.reduce_sum(tf.bitwise.left_shift(window, shifts), axis=-1)
 
 
-def _png_size(contents):
-    first_chunk_is_header = tf.equal(_slice(contents, 12, 4), b"IHDR")
-    width, height = (_number(contents, at, 4, big_endian=True) for at in (16, 20))
-    size = tf.stack([height, width])
-    return tf.where(first_chunk_is_header, size, tf.zeros_like(size))
+def _png_size(head):
+    is_png = _equal(head[:, :8], PNG) & _equal(head[:, 12:16], b"IHDR")
+    width, height = (_number(head[:, at : at + 4], big_endian=True) for at in (16, 20))
+    return _where(is_png, height, width)
 
 
-def _bmp_size(contents):
+def _bmp_size(head):
     """24 or 32 bits, not compressed; TensorFlow reads a palette as if it were grey."""
-    width, height = _number(contents, 18, 4), tf.abs(_number(contents, 22, 4))
-    bits, compression = _number(contents, 28, 2), _number(contents, 30, 4)
+    width, height = _number(head[:, 18:22]), tf.abs(_number(head[:, 22:26]))
+    bits, compression = _number(head[:, 28:30]), _number(head[:, 30:34])
     plain = (tf.equal(bits, 24) | tf.equal(bits, 32)) & tf.equal(compression % 3, 0)
-    size = tf.stack([height, width])
-    return tf.where(plain, size, tf.zeros_like(size))
+    return _where(plain & _equal(head[:, :2], BMP), height, width)
 
 
-def _jpeg(contents):
-    """Walk the segments: size int32 `[2]`, and the EXIF block's offset (-1: none)."""
+def _where(known, height, width):
+    """Sizes int32 `[B, 2]`, zeros where not `known`."""
+    return tf.where(known[:, tf.newaxis], tf.stack([height, width], axis=-1), 0)
 
-    def step(at, size, exif):
-        marker = _byte(contents, at + 1)
-        is_frame = tf.reduce_any(tf.equal(marker, _START_OF_FRAME))
-        height = _number(contents, at + 5, 2, big_endian=True)
-        width = _number(contents, at + 7, 2, big_endian=True)
-        size = tf.where(is_frame, tf.stack([height, width]), size)
-        has_exif = tf.equal(marker, _APP1) & tf.equal(
-            _slice(contents, at + 4, 6), b"Exif\0\0"
-        )
-        exif = tf.where(has_exif & (exif < 0), at + 10, exif)
-        length = 2 + _number(contents, at + 2, 2, big_endian=True)
-        length = tf.where(tf.reduce_any(tf.equal(marker, _NO_LENGTH)), 2, length)
-        # A marker may be preceded by any number of fill bytes 0xFF.
-        length = tf.where(tf.equal(marker, 0xFF), 1, length)
-        last = is_frame | tf.reduce_any(tf.equal(marker, [_END, _START_OF_SCAN]))
-        end = tf.strings.length(contents)
-        return [tf.where(last, end, at + length), size, exif]
 
-    _, size, exif = tf.while_loop(
-        lambda at, *_: tf.equal(_byte(contents, at), 0xFF),
+def _jpeg(contents, is_jpeg):
+    """Walk the segments: sizes int32 `[B, 2]`, offsets of EXIF blocks (-1: none)."""
+
+    def step(at, going, size, exif):
+        window = _bytes(contents, at, 10)
+        going &= tf.equal(window[:, 0], 0xFF)
+        shorts = 256 * window[:, :-1] + window[:, 1:]
+        kind = tf.gather(_MARKERS, window[:, 1])
+        is_frame = going & tf.equal(kind, _FRAME)
+        size = tf.where(is_frame[:, tf.newaxis], shorts[:, 5:8:2], size)
+        has_exif = going & tf.equal(window[:, 1], _APP1) & (exif < 0)
+        has_exif &= _equal(window[:, 4:], b"Exif\0\0")
+        exif = tf.where(has_exif, at + 10, exif)
+        length = tf.where(tf.equal(kind, _BARE), 2, 2 + shorts[:, 2])
+        length = tf.where(tf.equal(kind, _FILL), 1, length)
+        return [at + length, going & (kind < _FRAME), size, exif]
+
+    two = tf.fill(tf.shape(contents), 2)
+    _, _, size, exif = tf.while_loop(
+        lambda at, going, *_: tf.reduce_any(going),
         step,
-        [tf.constant(2), tf.zeros([2], tf.int32), tf.constant(-1)],
+        [two, is_jpeg, tf.zeros([tf.size(contents), 2], tf.int32), two - 3],
         maximum_iterations=_MAX_SEGMENTS,
     )
     return size, exif
 
 
 def _exif_orientation(contents, start):
-    """Orientation in the TIFF block at offset `start`; 1 when there is none."""
-    block = _slice(contents, start, tf.where(start < 0, 0, 65536))
-    swapped = tf.equal(_slice(block, 0, 2), b"MM")
-
-    def number(at, size):
-        return tf.where(
-            swapped,
-            _number(block, at, size, big_endian=True),
-            _number(block, at, size),
-        )
-
-    directory = number(4, 4)
-    n_entries = tf.where(directory > 0, number(directory, 2), 0)
-    # An entry has 12 bytes: tag (2), type (2), count (4), value (4, left-justified).
-    entries = tf.io.decode_raw(
-        _slice(block, directory + 2, 12 * n_entries), tf.uint8, fixed_length=12 * 512
+    """Orientations in the TIFF blocks at offsets `start`; 1 where there is none."""
+    start = tf.where(start < 0, tf.strings.length(contents), start)
+    head = _bytes(contents, start, 8)
+    swapped = _equal(head[:, :2], b"MM")
+    directory = tf.where(
+        swapped, _number(head[:, 4:], big_endian=True), _number(head[:, 4:])
     )
-    entries = tf.cast(tf.reshape(entries, [512, 6, 2]), tf.int32)
-    weights = tf.where(swapped, [256, 1], [1, 256])
-    shorts = tf.reduce_sum(entries * weights, axis=-1)
-    values = tf.where(tf.equal(shorts[:, 0], _ORIENTATION_TAG), shorts[:, 4], 0)
-    value = tf.reduce_max(values)
+    # A count (2 bytes), then entries of 12: tag (2), type (2), count (4), value (4,
+    # left-justified).
+    raw = _bytes(contents, start + directory, 2 + 12 * _MAX_ENTRIES)
+    weights = tf.where(swapped[:, tf.newaxis], [256, 1], [1, 256])
+    pairs = tf.reshape(raw, [-1, 1 + 6 * _MAX_ENTRIES, 2])
+    shorts = tf.reduce_sum(pairs * weights[:, tf.newaxis], axis=-1)
+    n_entries = tf.where(directory > 0, shorts[:, 0], 0)
+    entries = tf.reshape(shorts[:, 1:], [-1, _MAX_ENTRIES, 6])
+    found = tf.equal(entries[..., 0], _ORIENTATION_TAG)
+    found &= tf.range(_MAX_ENTRIES) < n_entries[:, tf.newaxis]
+    value = tf.reduce_max(tf.where(found, entries[..., 4], 0), axis=-1)
     return tf.where((value >= 1) & (value <= 8), value, 1)
 
 
+def _gif(contents, head, is_gif):
+    """Sizes int32 `[B, 2]` of first frames, and the offsets of their pixels.
+
+    Extensions come before the frame: two bytes, then sub-blocks, each its length and
+    as many bytes, up to an empty one.
+    """
+
+    def step(at, going, inside):
+        block = _bytes(contents, at, 1)[:, 0]
+        opens = ~inside & tf.equal(block, _GIF_EXTENSION)
+        at += tf.where(opens, 2, tf.where(inside, 1 + block, 0))
+        return [at, going & (inside | opens), opens | (inside & (block > 0))]
+
+    at, _, _ = tf.while_loop(
+        lambda at, going, _: tf.reduce_any(going),
+        step,
+        [13 + _colour_table(head[:, 10]), is_gif, tf.zeros_like(is_gif)],
+        maximum_iterations=_MAX_BLOCKS,
+    )
+    frame = _bytes(contents, at, 10)
+    found = is_gif & tf.equal(frame[:, 0], _GIF_DESCRIPTOR)
+    size = _where(found, _number(frame[:, 7:9]), _number(frame[:, 5:7]))
+    return size, at + 11 + _colour_table(frame[:, 9])
+
+
 def _colour_table(flags):
-    """Bytes of the colour table that a GIF's packed `flags` announce."""
+    """Bytes of the colour tables that GIFs' packed `flags` `[B]` announce."""
     size = 3 * tf.bitwise.left_shift(2, tf.bitwise.bitwise_and(flags, 7))
     return tf.where(tf.equal(tf.bitwise.bitwise_and(flags, 0x80), 0), 0, size)
-
-
-def _skip_blocks(contents, at):
-    """Offset behind a GIF's chain of sub-blocks, each its length and as many bytes."""
-    at = tf.while_loop(
-        lambda at: _byte(contents, at) > 0,
-        lambda at: [at + 1 + _byte(contents, at)],
-        [at],
-    )[0]
-    return at + 1

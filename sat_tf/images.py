@@ -21,6 +21,7 @@ MODES = ("crop", "squash", "none")
 _SHORTEST_SIDE = 256 / 224
 # What an untrusted image may unpack to; a 50-megapixel photograph passes.
 MAX_PIXELS = 64_000_000
+_LARGE = 4_000_000  # pixels
 OK, UNKNOWN, TOO_LARGE, BROKEN = range(4)
 
 __all__ = [
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 
-@image_headers.compiled
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 def decode(contents):
     """Decode one image to upright RGB, uint8 `[H, W, 3]`.
 
@@ -49,13 +50,24 @@ def decode(contents):
     Raises:
         tf.errors.InvalidArgumentError: the bytes are none of these, or broken.
     """
+    header = image_headers.read(contents[tf.newaxis])
+    return _decode(contents, *(x[0] for x in header))
+
+
+@tf.function(autograph=False)
+def _decode(contents, size, orientation, pixels):
+    """`decode` of a file whose `Header` has been read."""
+
+    def is_(kind):
+        return image_headers.starts_with(contents, kind)
+
     image = tf.case(
         [
-            (image_headers.starts_with(contents, image_headers.JPEG), _jpeg(contents)),
-            (image_headers.starts_with(contents, image_headers.PNG), _png(contents)),
-            (image_headers.starts_with(contents, image_headers.GIF), _gif(contents)),
+            (is_(image_headers.JPEG), lambda: _jpeg(contents, orientation)),
+            (is_(image_headers.PNG), lambda: _png(contents)),
+            (is_(image_headers.GIF), lambda: _gif(contents, pixels)),
         ],
-        default=_bmp(contents),
+        default=lambda: _bmp(contents, size),
     )
     return tf.ensure_shape(image, [None, None, 3])
 
@@ -71,7 +83,6 @@ def resize(image, size=(224, 224), mode="crop"):
             sides; `none` expects the size to be right already.
     """
     check_mode(mode)
-    image = tf.cast(image, tf.float32)
     if mode == "none":
         tf.debugging.assert_equal(
             tf.shape(image)[:2],
@@ -88,7 +99,7 @@ def resize(image, size=(224, 224), mode="crop"):
         image = tf.image.resize(image, scaled, antialias=True)
         top, left = tf.unstack((scaled - tf.constant(size)) // 2)
         image = image[top : top + size[0], left : left + size[1]]
-    return tf.ensure_shape(image, [*size, 3])
+    return tf.cast(tf.ensure_shape(image, [*size, 3]), tf.float32)
 
 
 def decode_batch(contents, size=(224, 224), mode="crop", max_pixels=MAX_PIXELS):
@@ -105,34 +116,37 @@ def decode_batch(contents, size=(224, 224), mode="crop", max_pixels=MAX_PIXELS):
         wrong with the image and what to do, empty where nothing is.
     """
     n_images = tf.size(contents)
+    header = image_headers.read(contents)
+    n_pixels = tf.reduce_prod(tf.cast(header.size, tf.int64), axis=-1)
 
-    def read(index, encoded):
-        height, width = tf.unstack(tf.cast(image_size(encoded), tf.int64))
-        n_pixels = height * width
-        status = tf.where(n_pixels > max_pixels, TOO_LARGE, BROKEN)
-        status = tf.where(n_pixels > 0, status, UNKNOWN)
-        return index, encoded, status
+    @tf.function(autograph=False)
+    def unpack(index, encoded, *header):
+        return index, resize(_decode(encoded, *header), size, mode)
 
-    def unpack(index, encoded, status):
-        tf.debugging.assert_equal(status, BROKEN)
-        return index, resize(decode(encoded), size, mode)
+    def unpacked(wanted, parallel):
+        # A graph has no try: a data set that drops its failing elements stands in.
+        chosen = [
+            tf.boolean_mask(x, wanted) for x in (tf.range(n_images), contents, *header)
+        ]
+        files = tf.data.Dataset.from_tensor_slices(tuple(chosen))
+        return files.map(unpack, num_parallel_calls=parallel).ignore_errors()
 
-    # A graph has no try: a data set that drops its failing elements stands in for it.
-    headers = tf.data.Dataset.from_tensor_slices((tf.range(n_images), contents))
-    headers = headers.map(read)
-    good = headers.map(unpack, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    # Large ones one by one, so that a batch of them does not fill the memory.
+    is_large = n_pixels > _LARGE
+    images = unpacked((n_pixels > 0) & ~is_large, tf.data.AUTOTUNE)
+    images = images.concatenate(unpacked(is_large & (n_pixels <= max_pixels), None))
     spare = tf.data.Dataset.from_tensors((n_images, tf.zeros([*size, 3])))
-    every = tf.cast(n_images, tf.int64) + 1
-    indices, images = good.concatenate(spare).batch(every).get_single_element()
-    _, _, status = (
-        headers.concatenate(tf.data.Dataset.from_tensors((n_images, "", OK)))
-        .batch(every)
+    indices, images = (
+        images.concatenate(spare)
+        .batch(tf.cast(n_images, tf.int64) + 1)
         .get_single_element()
     )
-    shape = [n_images + 1, *size, 3]
-    images = tf.scatter_nd(indices[:, tf.newaxis], images, shape)[:-1]
-    fine = tf.scatter_nd(indices[:, tf.newaxis], tf.ones_like(indices), [n_images + 1])
-    status = tf.where(fine[:-1] > 0, OK, status[:-1])
+    indices = indices[:, tf.newaxis]
+    images = tf.scatter_nd(indices, images, [n_images + 1, *size, 3])[:-1]
+    fine = tf.scatter_nd(indices, tf.ones_like(indices[:, 0]), [n_images + 1])[:-1]
+    status = tf.where(n_pixels > max_pixels, TOO_LARGE, BROKEN)
+    status = tf.where(n_pixels > 0, status, UNKNOWN)
+    status = tf.where(fine > 0, OK, status)
     messages = tf.constant(
         [
             "",
@@ -191,7 +205,7 @@ def to_decodable(contents):
     Raises:
         ValueError: no reader knows these bytes.
     """
-    if int(tf.reduce_prod(image_size(contents))):
+    if image_size(contents).numpy().all():
         return contents
     try:
         with warnings.catch_warnings():
@@ -221,13 +235,10 @@ def check_mode(mode):
         )
 
 
-def _jpeg(contents):
-    def read():
-        # The accurate transform agrees with Pillow's; the default one is coarser.
-        image = tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
-        return _upright(image, image_headers.orientation(contents))
-
-    return read
+def _jpeg(contents, orientation):
+    # The accurate transform agrees with Pillow's; the default one is coarser.
+    image = tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
+    return _upright(image, orientation)
 
 
 def _upright(image, orientation):
@@ -242,17 +253,13 @@ def _upright(image, orientation):
 
 
 def _png(contents):
-    def read():
-        # As stored: asked for an alpha that is not there, TensorFlow invents a wrong
-        # one for less than 8 bits.
-        image = tf.io.decode_png(contents, channels=0)
-        n_channels = tf.shape(image)[-1]
-        has_alpha = tf.equal(n_channels % 2, 0)
-        image = tf.cond(has_alpha, lambda: _on_white(image), lambda: image)
-        shape = tf.concat([tf.shape(image)[:2], [3]], 0)
-        return tf.broadcast_to(image, shape)
-
-    return read
+    # As stored: asked for an alpha that is not there, TensorFlow invents a wrong one
+    # for less than 8 bits.
+    image = tf.io.decode_png(contents, channels=0)
+    n_channels = tf.shape(image)[-1]
+    has_alpha = tf.equal(n_channels % 2, 0)
+    image = tf.cond(has_alpha, lambda: _on_white(image), lambda: image)
+    return tf.broadcast_to(image, tf.concat([tf.shape(image)[:2], [3]], 0))
 
 
 def _on_white(image):
@@ -263,21 +270,15 @@ def _on_white(image):
     return tf.cast(on_white, tf.uint8)
 
 
-def _gif(contents):
-    def read():
-        _, end = image_headers.gif_first_frame(contents)
-        first = tf.strings.substr(contents, 0, end) + b";"
-        return tf.io.decode_gif(first)[0]
-
-    return read
+def _gif(contents, pixels):
+    end = image_headers.gif_frame_end(contents, pixels)
+    first = tf.strings.substr(contents, 0, end) + b";"
+    return tf.io.decode_gif(first)[0]
 
 
-def _bmp(contents):
-    def read():
-        known = tf.reduce_all(image_size(contents) > 0)
-        message = "Expected a JPEG, PNG, GIF or 24-bit BMP image. Save it as one."
-        with tf.control_dependencies([tf.debugging.Assert(known, [message])]):
-            image = tf.io.decode_bmp(tf.identity(contents))
-        return image[..., :3]
-
-    return read
+def _bmp(contents, size):
+    known = tf.reduce_all(size > 0)
+    message = "Expected a JPEG, PNG, GIF or 24-bit BMP image. Save it as one."
+    with tf.control_dependencies([tf.debugging.Assert(known, [message])]):
+        image = tf.io.decode_bmp(tf.identity(contents))
+    return image[..., :3]

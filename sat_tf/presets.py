@@ -82,11 +82,7 @@ class Preset:
                 value = _parse(value)
             if isinstance(value, list):
                 value = tuple(value)
-            default = fields[name].default
-            if isinstance(default, float) and isinstance(value, int):
-                value = float(value)
-            changes[name] = value
-            _check_type(name, value, fields[name])
+            changes[name] = _checked(name, value, fields[name])
         return dataclasses.replace(self, **changes)
 
     def to_json(self):
@@ -106,15 +102,19 @@ def _parse(text):
         return text
 
 
-def _check_type(name, value, field):
+def _checked(name, value, field):
     allowed = typing.get_args(field.type) or (field.type,)
+    if type(value) is int and float in allowed:
+        value = float(value)
     wrong_bool = isinstance(value, bool) and bool not in allowed
     if wrong_bool or not isinstance(value, allowed):
+        names = ["None" if k is type(None) else k.__name__ for k in allowed]
         raise ValueError(
-            f"Expected {name} to be {' or '.join(kind.__name__ for kind in allowed)}. "
+            f"Expected {name} to be {' or '.join(names)}. "
             f"Received: {name}={value!r}. "
             f"Write, for instance, --set {name}={json.dumps(field.default)}."
         )
+    return value
 
 
 # The update rule of Xu et al. 2015, p. 5, on the paper's encoder. Its lambdas were

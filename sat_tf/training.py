@@ -1,16 +1,19 @@
 """A training run: a folder that can be killed at any moment and goes on."""
 
+import contextlib
 import dataclasses
+import errno
 import json
 import math
 import os
 import pathlib
+import sys
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import metrics, storage
+from sat_tf import diagnostics, metrics, storage
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.datasets import load, pipeline
 from sat_tf.encoder import Encoder
@@ -30,6 +33,11 @@ def build(preset, captions, *, encoder_weights=None):
         captions: iterable of the training captions, for the vocabulary.
         encoder_weights: `imagenet` or a path, over the preset's.
     """
+    if preset.estimator not in ESTIMATORS:
+        raise ValueError(
+            f"Expected estimator to be one of {', '.join(ESTIMATORS)}. "
+            f"Received: estimator={preset.estimator!r}. Choose one of them."
+        )
     vocabulary = Vocabulary.from_captions(captions, preset.max_words, preset.min_count)
     encoder = Encoder(
         preset.trunk,
@@ -87,18 +95,21 @@ class Run:
     """The folder of a run.
 
     `preset.json` is the resolved recipe, `model/` the best captioner so far,
-    `checkpoint.npz` everything needed to go on, `history.json` one row per epoch.
+    `checkpoint.npz` everything needed to go on, `history.json` one row per epoch, the
+    same in `tensorboard/`.
     """
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
         self.model = self.folder / "model"
+        self._writer = None
 
     def open(self, recipe):
         """Makes the folder, or checks that it holds a run of the same recipe."""
         path = self.folder / "preset.json"
         text = json.dumps(recipe, indent=1) + "\n"
-        if path.is_file() and path.read_text() != text:
+        begun = path.is_file() and (self.folder / "checkpoint.npz").is_file()
+        if begun and path.read_text() != text:
             old = json.loads(path.read_text())
             changed = [k for k in recipe if old.get(k) != recipe[k]]
             raise ValueError(
@@ -106,19 +117,56 @@ class Run:
                 f"Received: out={str(self.folder)!r}, which differs in "
                 f"{', '.join(changed)}. Choose another --out, or the same settings."
             )
-        with replacing(path) as beside:
+        with self._explained(), replacing(path) as beside:
             beside.write_text(text)
+        for left in self.folder.glob(".checkpoint.npz.*.tmp"):  # of a killed process
+            left.unlink()
 
     def save_checkpoint(self, captioner, progress):
         """Every variable and the progress, in one file, replaced at once."""
         variables = _all_variables(captioner)
         arrays = {f"{i:05d}": v.numpy() for i, v in enumerate(variables)}
         state = json.dumps(dataclasses.asdict(progress))
-        with replacing(self.folder / "checkpoint.npz") as path:
+        with self._explained(), replacing(self.folder / "checkpoint.npz") as path:
             with open(path, "wb") as file:
                 np.savez(file, progress=np.array(state), **arrays)
                 file.flush()
                 os.fsync(file.fileno())
+
+    def save_best(self, captioner, metadata):
+        """The captioner to be used after the run."""
+        with self._explained():
+            storage.save(captioner, self.model, metadata=metadata)
+
+    def save_history(self, history):
+        """One row per epoch, for people to read; the checkpoint has its own."""
+        with self._explained(), replacing(self.folder / "history.json") as path:
+            path.write_text(json.dumps(history, indent=1) + "\n")
+
+    def log(self, row):
+        """An epoch's figures, for TensorBoard."""
+        with self._explained():
+            if self._writer is None:
+                folder = str(self.folder / "tensorboard")
+                self._writer = tf.summary.create_file_writer(folder)
+            with self._writer.as_default(step=row["epoch"]):
+                for name, value in row.items():
+                    tf.summary.scalar(name, value)
+            self._writer.flush()
+
+    @contextlib.contextmanager
+    def _explained(self):
+        try:
+            yield
+        except (OSError, tf.errors.OpError) as error:
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise OSError(
+                getattr(error, "errno", errno.EIO),
+                "Expected room in the folder of the run, and the right to write. "
+                f"Received: {reason}. Make room and run the same command "
+                "again: it goes on from the last checkpoint, which is whole",
+                str(self.folder),
+            ) from error
 
     def load_checkpoint(self, captioner):
         """Restores what `save_checkpoint` wrote; a fresh `Progress` if nothing was."""
@@ -138,7 +186,11 @@ def _all_variables(captioner):
 
 
 class Keep(keras.callbacks.Callback):
-    """Saves a checkpoint every so many updates; stops at a loss that is no number."""
+    """Saves a checkpoint every so many updates; stops at a loss that is no number.
+
+    Not at the end of an epoch: `train` does that when the epoch has been judged, or
+    a run killed in between would never judge it.
+    """
 
     def __init__(self, run, progress, schedule, file_names):
         super().__init__()
@@ -147,18 +199,32 @@ class Keep(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Counts the update that was just made."""
+        step = self.progress.step + 1
+        ends = step % self.schedule.steps_per_epoch == 0
+        saves = step % SAVE_EVERY == 0 and not ends
         if not math.isfinite(logs["loss"]):
-            images = np.unique(self.schedule.batch(self.progress.step)[0])
-            names = ", ".join(self.file_names[i] for i in images)
-            raise FloatingPointError(
-                "Expected a finite loss. "
-                f"Received: loss={logs['loss']} at step {self.progress.step}, in a "
-                f"batch of {names}. The last good state is in "
-                f"{self.run.folder}; lower learning_rate or set clip_norm=5."
-            )
-        self.progress.step += 1
-        if self.progress.step % SAVE_EVERY == 0:
+            self._stop(f"loss={logs['loss']}")
+        # The loss was taken before the update, which may have been no number itself.
+        if (saves or ends) and not self._weights_are_finite():
+            self._stop("weights that are not, with a loss that still was,")
+        self.progress.step = step
+        if saves:
             self.run.save_checkpoint(self.model, self.progress)
+
+    def _weights_are_finite(self):
+        weights = self.model.trainable_variables
+        return all(np.isfinite(weight.numpy()).all() for weight in weights)
+
+    def _stop(self, received):
+        images = np.unique(self.schedule.batch(self.progress.step)[0])
+        names = ", ".join(self.file_names[i] for i in images)
+        raise FloatingPointError(
+            "Expected a finite loss. "
+            f"Received: {received} at step {self.progress.step}, in a batch of "
+            f"{names}. The last good state is in "
+            f"{self.run.folder / 'checkpoint.npz'}; "
+            "lower learning_rate or set clip_norm=5 and choose another --out."
+        )
 
 
 def train(
@@ -202,6 +268,15 @@ def train(
         (c for captions in training.captions for c in captions),
         encoder_weights=encoder_weights,
     )
+    hard = captioner.estimator
+    warm_up = preset.warm_up if hard.stochastic else 0
+    if warm_up >= preset.epochs:
+        raise ValueError(
+            "Expected more epochs than the soft warm-up, which gives no captioner. "
+            f"Received: epochs={preset.epochs}, warm_up={warm_up}. "
+            "Set more epochs, or --set warm_up=0."
+        )
+    captioner.seeds.state.assign([seed, 0])
     inputs, key = cached_inputs(captioner, training, cache_dir)
     if key == "annotations":
         sample = np.random.default_rng(seed).choice(len(inputs), min(512, len(inputs)))
@@ -214,18 +289,16 @@ def train(
         together=key == "image",
     )
     per_epoch = schedule.steps_per_epoch
-    hard = captioner.estimator
     optimizer = make_optimizer(preset, per_epoch * preset.epochs)
     captioner.compile(optimizer=optimizer)
     optimizer.build(captioner.trainable_variables)
     progress = run.load_checkpoint(captioner)
     keep = Keep(run, progress, schedule, training.file_names)
-    writer = tf.summary.create_file_writer(str(run.folder / "tensorboard"))
 
     while (epoch := progress.step // per_epoch) < preset.epochs:
-        if epoch - max(progress.best_epoch, preset.warm_up) > preset.patience:
+        if epoch - max(progress.best_epoch, warm_up) > preset.patience:
             break
-        captioner.use(Soft() if epoch < preset.warm_up else hard)
+        captioner.use(Soft() if epoch < warm_up else hard)
         logs = captioner.fit(
             pipeline.training_batches(
                 inputs, schedule, key=key, start_step=progress.step
@@ -239,17 +312,16 @@ def train(
         ).history
         row = {"epoch": epoch + 1, **{k: float(v[-1]) for k, v in logs.items()}}
         row |= _validate(captioner, validation, preset, cache_dir)
-        if epoch >= preset.warm_up and row["val_bleu_4"] > progress.best:
+        if epoch >= warm_up and row["val_bleu_4"] > progress.best:
             progress.best, progress.best_epoch = row["val_bleu_4"], epoch
-            storage.save(captioner, run.model, metadata={"recipe": recipe, **row})
+            run.save_best(captioner, {"recipe": recipe, **row})
         progress.history.append(row)
+        run.save_history(progress.history)
+        run.log(row)
+        # Last: a run killed before this does the end of the epoch again.
         run.save_checkpoint(captioner, progress)
-        with replacing(run.folder / "history.json") as path:
-            path.write_text(json.dumps(progress.history, indent=1) + "\n")
-        with writer.as_default():
-            for name, value in row.items():
-                tf.summary.scalar(name, value, step=epoch + 1)
-        print(_line(row), flush=True)
+        if verbose:
+            print(_line(row), flush=True)
     return ShowAttendTell.from_preset(run.model), progress.history
 
 
@@ -258,7 +330,11 @@ def _validate(captioner, validation, preset, cache_dir):
     options = captioner.options(max_length=preset.max_length)
     captions = predict(captioner, inputs, key, options)
     bleu_4 = metrics.bleu4([c.caption for c in captions], validation.captions)
-    return {"val_bleu_4": bleu_4}
+    health = diagnostics.attention_health([c.alpha for c in captions])
+    if problem := diagnostics.warning(health):
+        print(f"Warning: {problem}", file=sys.stderr)
+    health = {f"val_attention_{name}": value for name, value in health.items()}
+    return {"val_bleu_4": bleu_4, **health}
 
 
 def _line(row):

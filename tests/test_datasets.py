@@ -405,7 +405,15 @@ def as_coco_prepares_it(builder, split, decoders, **_):
         "captions": {"text": list(CAPTIONS), "id": np.array([3, 4])},
     }
     assert example.keys() <= builder.info.features.keys()
-    return tf.data.Dataset.from_tensors(example)
+    signature = {
+        "image": tf.TensorSpec([], tf.string),
+        "image/filename": tf.TensorSpec([], tf.string),
+        "captions": {
+            "text": tf.TensorSpec([None], tf.string),
+            "id": tf.TensorSpec([None], tf.int64),
+        },
+    }
+    return tf.data.Dataset.from_generator(lambda: [example], output_signature=signature)
 
 
 def test_coco_through_tfds(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sat_tf.datasets import cache, pipeline
-from sat_tf.vocabulary import EOS, Vocabulary
+from sat_tf.vocabulary import EOS, PAD, Vocabulary
 
 WORDS = ["a", "red", "dog", "runs", "far", "away"]
 
@@ -37,10 +37,14 @@ def records(tmp_path_factory):
     )
 
 
+def schedule(texts=None, **changes):
+    options = {"batch_size": 4, "seed": 17} | changes
+    return pipeline.Schedule(texts or captions(), Vocabulary(WORDS), **options)
+
+
 def batches(records, **changes):
-    options = {"batch_size": 4, "seed": 17, "key": "annotations"} | changes
     return pipeline.training_batches(
-        records, captions(), Vocabulary(WORDS), **options
+        records, schedule(), key="annotations", **changes
     ).as_numpy_iterator()
 
 
@@ -84,32 +88,43 @@ def test_lengths_come_in_random_order():
 
 
 def test_near_equal_lengths_save_padding():
-    schedule = pipeline.Schedule(
-        captions(400), Vocabulary(WORDS), batch_size=16, seed=0
-    )
-    assert schedule.padding_share() < 0.02
-    lengths = np.array([len(tokens) for tokens in schedule.tokens])
+    sorted_by_length = schedule(captions(400), batch_size=16)
+    assert sorted_by_length.padding_share() < 0.02
+    lengths = np.array([len(tokens) for tokens in sorted_by_length.tokens])
     shuffled = np.random.default_rng(17).permutation(lengths)[: len(lengths) // 16 * 16]
     shuffled = shuffled.reshape(-1, 16)
     assert 1 - shuffled.sum() / (16 * shuffled.max(1).sum()) > 0.2
 
 
-def test_records_go_with_their_captions(records):
+def test_padding_share_counts_the_batches():
+    plan = schedule(batch_size=5)
+    tokens = [plan.batch(step)[1] for step in range(plan.steps_per_epoch)]
+    n_padding = sum((batch == PAD).sum() for batch in tokens)
+    share = n_padding / sum(batch.size for batch in tokens)
+    np.testing.assert_allclose(plan.padding_share(), share)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_records_go_with_their_captions(records, together):
     texts, words = captions(), Vocabulary(WORDS)
-    schedule = pipeline.Schedule(texts, words, batch_size=4, seed=17)
-    stream, seen = batches(records), []
-    for step in range(schedule.steps_per_epoch):
+    plan = schedule(texts, together=together)
+    stream = pipeline.training_batches(records, plan, key="annotations")
+    stream, seen, n_records = stream.as_numpy_iterator(), [], 0
+    for step in range(plan.steps_per_epoch):
         batch = next(stream)
-        assert batch["tokens"].dtype == np.int32
+        assert batch["tokens"].dtype == batch["rows"].dtype == np.int32
         assert batch["annotations"].dtype == np.float16
-        image_indices, tokens = schedule.batch(step)
+        n_records += len(batch["annotations"])
+        image_indices, tokens = plan.batch(step)
         np.testing.assert_array_equal(batch["tokens"], tokens)
-        np.testing.assert_array_equal(batch["annotations"][:, 0, 0], image_indices)
+        named = batch["annotations"][batch["rows"], 0, 0]
+        np.testing.assert_array_equal(named, image_indices)
         assert ((tokens == EOS).sum(1) == 1).all()
         for image, ids in zip(image_indices, tokens, strict=True):
             seen.append((image, words.decode(ids)))
     expected = [(i, text) for i, group in enumerate(texts) for text in group]
     assert sorted(seen) == sorted(expected)
+    assert n_records == len(texts) if together else n_records > len(texts)
 
 
 def test_restart_goes_on_where_it_was(records):
@@ -118,15 +133,13 @@ def test_restart_goes_on_where_it_was(records):
     resumed = batches(records, start_step=25)
     for expected in whole[25:]:
         batch = next(resumed)
-        assert batch.keys() == expected.keys() == {"annotations", "tokens"}
+        assert batch.keys() == expected.keys() == {"annotations", "rows", "tokens"}
         for name in batch:
             np.testing.assert_array_equal(batch[name], expected[name])
 
 
 def test_shapes_are_known_to_the_model(records):
-    spec = pipeline.training_batches(
-        records, captions(), Vocabulary(WORDS), batch_size=4, seed=0, key="image"
-    ).element_spec
+    spec = pipeline.training_batches(records, schedule(), key="image").element_spec
     assert spec["image"].shape.as_list() == [None, 2, 3]
     assert spec["tokens"].shape.as_list() == [None, None]
 
@@ -160,27 +173,23 @@ def test_evaluation_passes_once_in_order(records):
     np.testing.assert_array_equal(images, np.arange(30))
     texts = captions()
     seen = [
-        (int(record[0, 0]), words.decode(ids))
+        (int(batch["annotations"][row, 0, 0]), words.decode(ids))
         for batch in pipeline.evaluation_batches(records, texts, words, **options)
-        for record, ids in zip(
-            batch["annotations"].numpy(), batch["tokens"].numpy(), strict=True
-        )
+        for row, ids in zip(batch["rows"], batch["tokens"].numpy(), strict=True)
     ]
     assert seen == [(i, text) for i, group in enumerate(texts) for text in group]
 
 
 def test_captions_of_another_split_are_refused(records):
-    with pytest.raises(ValueError, match=r"len\(cache\)=30, len\(captions\)=29"):
-        pipeline.training_batches(
-            records,
-            captions()[1:],
-            Vocabulary(WORDS),
-            batch_size=4,
-            seed=0,
-            key="image",
+    message = r"len\(cache\)=30, captions of 29 images"
+    with pytest.raises(ValueError, match=message):
+        pipeline.training_batches(records, schedule(captions()[1:]), key="image")
+    with pytest.raises(ValueError, match=message):
+        pipeline.evaluation_batches(
+            records, captions()[1:], Vocabulary(WORDS), batch_size=4, key="image"
         )
 
 
 def test_no_captions_are_refused():
     with pytest.raises(ValueError, match="Received: none for 3 images"):
-        pipeline.Schedule([(), (), ()], Vocabulary(WORDS), batch_size=4, seed=0)
+        schedule([(), (), ()])

@@ -55,9 +55,7 @@ def test_gradient_is_that_of_the_plain_loop(kind, samples):
         return estimator.select(e, training=True, seed=seed, step=t)
 
     def fast():
-        trace, _ = model.trace(
-            data, select, samples=samples, one_hot=estimator.one_hot
-        )
+        trace, _ = model.trace(data, select, samples=samples, one_hot=estimator.one_hot)
         return scalar(trace)
 
     def plain():

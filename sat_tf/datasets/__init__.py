@@ -6,7 +6,7 @@ import pathlib
 from sat_tf.datasets.coco import CocoCaptions
 from sat_tf.datasets.flickr8k import Flickr8k
 from sat_tf.datasets.flickr30k import Flickr30k
-from sat_tf.datasets.folder import FolderBuilder
+from sat_tf.datasets.folder import FolderBuilder, quiet
 from sat_tf.datasets.own import OwnData
 from sat_tf.datasets.scenes import Scenes
 from sat_tf.datasets.split import Split, read_split
@@ -41,7 +41,8 @@ def load(data, split, *, data_dir=None):
     """
     builder = open_builder(data, data_dir)
     try:
-        builder.download_and_prepare()
+        with quiet():
+            builder.download_and_prepare()
     except AssertionError as error:  # TFDS, of its manual folder
         raise ValueError(
             f"Expected the files of {data}. Received: data_dir={data_dir!r} and "

@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import shutil
+import weakref
 
 import numpy as np
 import tensorflow as tf
@@ -54,14 +55,11 @@ class ArrayCache:
             os.open(self.directory / _shard_name(i), os.O_RDONLY)
             for i in range(_n_shards(manifest))
         ]
+        weakref.finalize(self, _close, self._files)
         self._pool = concurrent.futures.ThreadPoolExecutor(_READERS)
 
     def __len__(self):
         return self._n_records
-
-    def __del__(self):
-        for file in getattr(self, "_files", ()):
-            os.close(file)
 
     def read(self, indices):
         """The records at `indices` `[n]`, in that order; `[n, *record_shape]`.
@@ -231,6 +229,11 @@ def cache_features(
         },
         label=f"features of {split.split}",
     )
+
+
+def _close(descriptors):
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _folder(cache_dir, split, kind):

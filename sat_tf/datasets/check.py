@@ -8,7 +8,7 @@ import tensorflow as tf
 import tqdm
 
 from sat_tf import datasets, images
-from sat_tf.datasets import records
+from sat_tf.datasets import folder, records
 from sat_tf.vocabulary import UNK, Vocabulary
 
 _SHOWN = 5
@@ -129,7 +129,8 @@ def _open(data, data_dir):
         found = builder.read_records(path)
         return found, records.read_all(found)
     builder = datasets.open_builder(data, data_dir)
-    builder.download_and_prepare()
+    with folder.quiet():
+        builder.download_and_prepare()
     splits = [datasets.load(data, s, data_dir=data_dir) for s in builder.info.splits]
     found = [
         records.Record(

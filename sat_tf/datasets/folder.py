@@ -1,14 +1,28 @@
 """What the builders over files on disk have in common."""
 
 import abc
+import contextlib
 import dataclasses
 import os
 import pathlib
+import sys
 
 import absl.logging
 import tensorflow_datasets as tfds
 
 from sat_tf.datasets import records, schema
+
+
+@contextlib.contextmanager
+def quiet():
+    """Keep TFDS's notes off the standard output, and those of no use away."""
+    verbosity = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        absl.logging.set_verbosity(verbosity)
 
 
 @dataclasses.dataclass
@@ -45,12 +59,8 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC, skip_registration=
         source = pathlib.Path(source).resolve()
         content = records.fingerprint(cls.read_records(source))
         config = Source(name=f"{source.stem}-{content[:12]}", path=os.fspath(source))
-        verbosity = absl.logging.get_verbosity()
-        absl.logging.set_verbosity(absl.logging.ERROR)
-        try:  # TFDS warns of a configuration it does not know; ours is as it should be
+        with quiet():  # TFDS warns of a configuration it does not know
             return cls(config=config, data_dir=data_dir)
-        finally:
-            absl.logging.set_verbosity(verbosity)
 
     def _info(self):
         return self.dataset_info_from_configs(

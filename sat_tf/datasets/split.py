@@ -9,6 +9,8 @@ import tensorflow_datasets as tfds
 
 from sat_tf.datasets.records import split_name
 
+_BATCH = 256
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -64,11 +66,11 @@ def read_split(builder, name, split):
             f"Received: split={split!r}. Choose one that is there, or add its files."
         ) from error
     names, captions, regions = [], [], []
-    for file_name, text, boxes, ends in examples.map(_text).as_numpy_iterator():
-        names.append(file_name.decode())
-        captions.append(tuple(caption.decode() for caption in text))
-        boxes = np.split(boxes, ends[1:-1])
-        regions.append(tuple(rows if len(rows) else None for rows in boxes))
+    for batch in examples.map(_text).ragged_batch(_BATCH):
+        names += [name.decode() for name in batch["names"].numpy()]
+        texts = batch["texts"].to_list()
+        captions += [tuple(text.decode() for text in row) for row in texts]
+        regions += _regions(batch["boxes"])
     return Split(
         name=name,
         split=split,
@@ -82,8 +84,20 @@ def read_split(builder, name, split):
 
 def _text(example):
     captions = example["captions"]
-    regions = captions["regions"]
-    return example["file_name"], captions["text"], regions.values, regions.row_splits
+    return {
+        "names": example["file_name"],
+        "texts": captions["text"],
+        "boxes": captions["regions"],
+    }
+
+
+def _regions(boxes):
+    """Ragged boxes `[images, captions, words, 4]` as a tuple of arrays per image."""
+    captions = boxes.values
+    rows = np.split(captions.values.numpy(), captions.row_splits.numpy()[1:-1])
+    rows = [row if len(row) else None for row in rows]
+    ends = boxes.row_splits.numpy()
+    return [tuple(rows[a:b]) for a, b in zip(ends, ends[1:], strict=False)]
 
 
 def _fingerprint(builder, split, names, captions):

@@ -52,7 +52,8 @@ def decode(step, memory, state, options=None, seed=None):
 
     Args:
         step: `step(tokens [S, B], state, memory, choose) -> (log_p [S, B, V], state,
-            aux)`, with `choose(logits [S, B, L]) -> weights [S, B, L]` and aux a dict
+            aux)`, with `choose(logits [S, B, L]) -> weights [S, B, L]` (its attribute
+            `one_hot` says whether they are) and aux a dict
             of `alpha` and `weights`, `[S, B, L]`, and `beta` `[S, B]`.
         memory: what is known of the images; passed to `step`, never copied per beam.
         state: a nest of tensors `[1, B, ..]`.
@@ -75,9 +76,11 @@ def decode(step, memory, state, options=None, seed=None):
         return tf.random.experimental.stateless_fold_in(seed, index)
 
     def one_word(t, beams, said, state, looks):
-        log_p, state, aux = step(
-            beams.words, state, memory, lambda logits: rule(logits, seed_at(2 * t))
-        )
+        def choose(logits):
+            return rule(logits, seed_at(2 * t))
+
+        choose.one_hot = options.attention != "expected"
+        log_p, state, aux = step(beams.words, state, memory, choose)
         log_p = tf.ensure_shape(log_p, [beams.words.shape[0], None, None])
         log_p = forbid(tf.cast(log_p, tf.float32), said.tokens, t, options)
         parents, words, log_p_word = pick(log_p, beams, options, seed_at(2 * t + 1))

@@ -1,0 +1,125 @@
+"""The model card that lies beside an exported captioner."""
+
+import json
+
+_MEANING = {
+    "caption": "the words, joined by spaces; empty where there is an `error`",
+    "score": "log-probability in nats, `<eos>` included{penalty}",
+    "words": 'the words, `""` after the end',
+    "length": "how many words",
+    "locations": "where it looked for each word: row * {w} + column",
+    "alpha": "the distribution over places that the location was chosen from",
+    "log_p_word": "log-probability of each word, nats; `<eos>` is one of them",
+    "error": 'what is wrong with the image and what to do; `""` if nothing is',
+    "beam_captions": "all beams, best first",
+    "beam_scores": "their scores",
+}
+
+_CARD = """\
+# {name}
+
+Captions images and says where it looked for each word: Show, Attend and Tell (Xu et
+al. 2015) in TensorFlow, exported by `sat_tf`. Serve it with TensorFlow Serving or
+`sat-tf serve`; nothing but TensorFlow is needed.
+
+## What goes in, what comes out
+
+{inputs}
+
+Every output has the batch as its first axis.
+
+| output | type | shape | |
+|---|---|---|---|
+{outputs}
+
+## How it was made
+
+| | |
+|---|---|
+{facts}
+
+{training}
+
+## What it is for
+
+It knows {n_words} words and what its training data showed; of anything else it will
+speak just as fluently and be wrong. Where it looked says what a word was based on, not
+that the word is right. Do not use it to describe people, or where a mistake can harm
+somebody.
+"""
+
+
+def model_card(name, captioner, signatures, options, *, dtype, metadata):
+    """Markdown for whoever finds the model.
+
+    Args:
+        name: of the model.
+        captioner: a `ShowAttendTell`.
+        signatures: {signature name: `tf.ConcreteFunction`}.
+        options: the fields of the `DecodingOptions` it was exported with.
+        dtype: how its weight matrices are stored, or None.
+        metadata: what was saved beside the captioner: `recipe`, scores.
+    """
+    encoder = captioner.encoder
+    n_weights = sum(v.numpy().size for v in captioner.weights)
+    facts = {
+        "encoder": f"{encoder.trunk}, {encoder.locations} places "
+        f"({encoder.grid[0]} x {encoder.grid[1]}) of {encoder.size} features",
+        "image size": " x ".join(map(str, encoder.image_size)),
+        "resizing": captioner.resize_mode,
+        "weights": f"{n_weights:,}; matrices stored as {dtype or 'float32'}",
+        "decoding": ", ".join(f"{k} {v}" for k, v in _told(options).items()),
+    }
+    if encoder.network is None:
+        del facts["image size"], facts["resizing"]
+    recipe = metadata.get("recipe", {})
+    scores = {k: v for k, v in metadata.items() if isinstance(v, (int, float))}
+    if "data" in recipe:
+        facts["data"] = recipe["data"]
+    facts |= {k: f"{v:.4g}" for k, v in scores.items()}
+    training = "The recipe is not known."
+    if recipe:
+        training = f"The recipe:\n\n```json\n{json.dumps(recipe, indent=1)}\n```"
+    return _CARD.format(
+        name=name,
+        inputs="\n".join(_inputs(signatures)),
+        outputs="\n".join(_outputs(signatures["beam"], captioner.grid, options)),
+        facts=_rows(facts),
+        training=training,
+        n_words=f"{len(captioner.vocabulary):,}",
+    )
+
+
+def _told(options):
+    """The options that say something."""
+    always = ("decoder", "beam", "attention", "max_length", "length_penalty")
+    off = (None, 0, (), False, 1.0)
+    return {k: v for k, v in options.items() if k in always or v not in off}
+
+
+def _inputs(signatures):
+    yield "| signature | input | type | shape |"
+    yield "|---|---|---|---|"
+    for name in sorted(signatures):
+        for spec in signatures[name].structured_input_signature[0]:
+            yield f"| `{name}` | `{spec.name}` | {spec.dtype.name} | {_shape(spec)} |"
+
+
+def _outputs(function, grid, options):
+    penalty = options["length_penalty"]
+    penalty = f", over length to the power of {penalty}" if penalty else ""
+    outputs = function.structured_outputs
+    for name, meaning in _MEANING.items():
+        meaning = meaning.format(penalty=penalty, w=grid[1])
+        spec = outputs[name]
+        only = " (`beam` only)" if name.startswith("beam") else ""
+        yield (f"| `{name}`{only} | {spec.dtype.name} | {_shape(spec)} | {meaning} |")
+
+
+def _shape(spec):
+    sizes = ["B" if i == 0 else size or "any" for i, size in enumerate(spec.shape)]
+    return f"[{', '.join(map(str, sizes))}]"
+
+
+def _rows(facts):
+    return "\n".join(f"| {name} | {value} |" for name, value in facts.items())

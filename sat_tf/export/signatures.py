@@ -1,0 +1,200 @@
+"""What a server sees of a captioner: named functions with named outputs.
+
+Stock TensorFlow operations only, batch first, no look-up tables. Weights are plain
+variables of the SavedModel; Keras reads them while the functions are traced and is not
+needed afterwards.
+"""
+
+import dataclasses
+import functools
+
+import keras
+import tensorflow as tf
+
+from sat_tf import images as image_files
+from sat_tf.decoding import decode
+from sat_tf.storage import named_weights
+from sat_tf.vocabulary import EOS
+
+
+def build(captioner, options, dtype=None):
+    """The functions of an exported captioner.
+
+    Args:
+        captioner: a `ShowAttendTell`.
+        options: `DecodingOptions` of `serving_default`, `images` and `annotations`.
+        dtype: how weight matrices are stored; as they are by default.
+
+    Returns:
+        a `tf.Module` that holds the weights, and {signature name: `tf.function`}.
+    """
+    module = tf.Module()
+    module.weights = _stored(captioner, dtype)
+    scope = functools.partial(_scope, captioner, module.weights)
+    say = {
+        name: _speaker(captioner, scope, each)
+        for name, each in _decoders(options).items()
+    }
+    default = say[options.decoder]
+    signatures = {"annotations": _from_annotations(captioner, default)}
+    if captioner.encoder.network is None:
+        named = {k: _from_annotations(captioner, each) for k, each in say.items()}
+    else:
+        look = _looker(captioner, scope)
+        signatures["images"] = _from_images(captioner, look, default)
+        read = _reader(captioner, look)
+        named = {k: _from_bytes(read, each) for k, each in say.items()}
+    signatures |= {**named, "serving_default": named[options.decoder]}
+    return module, signatures
+
+
+def _decoders(options):
+    """Decoders that have a signature of their name: greedy, beam and the default."""
+    greedy = dataclasses.replace(
+        options, decoder="greedy", temperature=1.0, top_k=None, top_p=None
+    )
+    beam = dataclasses.replace(greedy, decoder="beam")
+    return {"greedy": greedy, "beam": beam, options.decoder: options}
+
+
+# ------------------------------------------------------------------------- weights
+
+
+def _stored(captioner, dtype):
+    """{name: `tf.Variable`} of what inference reads."""
+    parts = ("encoder/", "attention/", "decoder/")
+    weights = {k: v for k, v in named_weights(captioner).items() if k.startswith(parts)}
+    stored = {}
+    for name, variable in weights.items():
+        value = tf.convert_to_tensor(variable)
+        # Vectors are small, and a batch normalisation's variance may be above 65504.
+        if dtype is not None and value.shape.rank > 1:
+            value = tf.cast(value, dtype)
+        stored[name] = tf.Variable(value, trainable=False, name=name)
+    return stored
+
+
+def _scope(captioner, stored):
+    """Inside it the captioner's layers compute with the stored weights."""
+    variables = named_weights(captioner)
+    return keras.StatelessScope(
+        [
+            (variables[name], tf.cast(x, variables[name].dtype))
+            for name, x in stored.items()
+        ]
+    )
+
+
+# ----------------------------------------------------------------- the shared parts
+
+
+def _looker(captioner, scope):
+    """Pixels float32 `[B, H, W, 3]` -> features `[B, L, D]`."""
+
+    @tf.function(autograph=False)
+    def look(pixels):
+        with scope():
+            return captioner.encode(pixels)
+
+    return look
+
+
+def _reader(captioner, look):
+    """Files, string `[B]` -> features `[B, L, D]` and errors `[B]`."""
+    size, mode = captioner.encoder.image_size, captioner.resize_mode
+
+    @tf.function(autograph=False)
+    def read(image_bytes):
+        pixels, error = image_files.decode_batch(image_bytes, size, mode)
+        return look(pixels), error
+
+    return read
+
+
+def _speaker(captioner, scope, options):
+    """Features `[B, L, D]` and errors `[B]` -> the outputs of a signature."""
+    words = ["", "", *captioner.vocabulary.words[EOS + 1 :]]
+
+    @tf.function(autograph=False)
+    def say(features, error):
+        with scope():
+            memory, state = captioner.start(features)
+            decoded = decode(captioner.step, memory, state, options)
+        outputs = _outputs(decoded, tf.constant(words), captioner.grid)
+        if options.decoder == "beam":
+            said = _join(tf.gather(words, decoded.tokens))
+            outputs["beam_captions"] = tf.transpose(said)
+            # Beams that could not be filled have -inf, which JSON does not know.
+            outputs["beam_scores"] = tf.maximum(
+                tf.transpose(decoded.score), tf.float32.min
+            )
+        fine = tf.equal(error, "")
+        outputs = {k: _where(fine, x) for k, x in outputs.items()}
+        return {**outputs, "error": error}
+
+    return say
+
+
+def _outputs(decoded, vocabulary, grid):
+    """The best beam of a `Decoded`, batch first; T = `max_length`."""
+    tokens = decoded.tokens[0]
+    words = tf.gather(vocabulary, tokens)
+    alpha = decoded.alpha[0]
+    return {
+        "caption": _join(words),
+        "score": decoded.score[0],
+        "words": words,
+        "length": tf.reduce_sum(tf.cast(tokens > EOS, tf.int32), axis=-1),
+        "locations": decoded.locations[0],
+        "alpha": tf.reshape(alpha, [-1, alpha.shape[1], *grid]),
+        "log_p_word": decoded.log_p_word[0],
+    }
+
+
+def _join(words):
+    return tf.strings.strip(tf.strings.reduce_join(words, axis=-1, separator=" "))
+
+
+def _where(fine, x):
+    """`x` `[B, ..]` where an image is fine, else zeros or empty strings."""
+    fine = tf.reshape(fine, [-1, *[1] * (x.shape.rank - 1)])
+    return tf.where(fine, x, tf.zeros([], x.dtype) if x.dtype != tf.string else "")
+
+
+# ------------------------------------------------------------- one per kind of input
+
+
+def _from_bytes(read, say):
+    spec = tf.TensorSpec([None], tf.string, "image_bytes")
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def from_bytes(image_bytes):
+        return say(*read(image_bytes))
+
+    return from_bytes
+
+
+def _from_images(captioner, look, say):
+    """Numbers in 0..255; of any size, unless the captioner resizes nothing."""
+    size, mode = captioner.encoder.image_size, captioner.resize_mode
+    open_size = size if mode == "none" else (None, None)
+    spec = tf.TensorSpec([None, *open_size, 3], tf.float32, "images")
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def from_images(images):
+        pixels = tf.map_fn(lambda image: image_files.resize(image, size, mode), images)
+        return say(look(pixels), tf.fill(tf.shape(pixels)[:1], ""))
+
+    return from_images
+
+
+def _from_annotations(captioner, say):
+    """Features as `captioner.encode` gives them."""
+    shape = [None, captioner.encoder.locations, captioner.encoder.size]
+    spec = tf.TensorSpec(shape, tf.float32, "annotations")
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def from_annotations(annotations):
+        return say(annotations, tf.fill(tf.shape(annotations)[:1], ""))
+
+    return from_annotations

@@ -1,0 +1,110 @@
+"""A user's own folder of images, and a captioner trained on it, both tiny."""
+
+import atexit
+import csv
+import functools
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import PIL.Image
+
+import sat_tf
+
+COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 200, 30)}
+SIDES = {"left": 2, "right": 18}
+IMAGES = {"train": 12, "validation": 4, "test": 4}
+EPOCHS, STEPS = 2, 3  # per epoch: 12 images, all captions of 4 at a time
+
+# Soft for an epoch, then hard: a run has to survive being stopped in either.
+RECIPE = {
+    "image_size": "[32,32]",
+    "embedding_size": "8",
+    "hidden_size": "16",
+    "attention_size": "8",
+    "samples": "2",
+    "batch_size": "8",
+    "warm_up": "1",
+    "max_length": "8",
+}
+
+
+def write_own(folder):
+    """Coloured squares left or right, two captions each, a CSV that has the splits."""
+    images = pathlib.Path(folder) / "images"
+    images.mkdir(parents=True)
+    rng, rows = np.random.default_rng(17), []
+    for split, number in IMAGES.items():
+        for i in range(number):
+            colour, side = rng.choice(list(COLOURS)), rng.choice(list(SIDES))
+            pixels = np.full((32, 32, 3), 255, np.uint8)
+            left = SIDES[side]
+            pixels[10:22, left : left + 12] = COLOURS[colour]
+            name = f"{split}{i}.png"
+            PIL.Image.fromarray(pixels).save(images / name)
+            rows += [
+                (name, f"A {colour} square on the {side}.", split),
+                (name, f"{colour} on the {side}", split),
+            ]
+    with open(images.parent / "captions.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("image", "caption", "split"), *rows])
+
+
+@functools.cache
+def workplace():
+    """A folder with `own` in it, for as long as the tests run."""
+    folder = pathlib.Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    write_own(folder / "own")
+    return folder
+
+
+def environment():
+    """Of a process that keeps all it caches in the workplace, and finds no Java."""
+    return {
+        **os.environ,
+        "PATH": "",
+        "PYTHONPATH": str(pathlib.Path(sat_tf.__file__).parents[1]),
+        "SAT_TF_CACHE": str(workplace() / "cache"),
+        "TFDS_DATA_DIR": str(workplace() / "tfds"),
+        "XDG_CACHE_HOME": str(workplace() / "home"),
+    }
+
+
+def train_arguments(out, **changes):
+    """Of `sat-tf train` on the own data, in the workplace."""
+    recipe = {"epochs": str(EPOCHS), **RECIPE, **changes}
+    pairs = [text for pair in recipe.items() for text in ("--set", "=".join(pair))]
+    named = ["--data", "own", "--preset", "scenes", "--out", str(out)]
+    return ["train", *named, *pairs]
+
+
+def sat_tf_process(*arguments, code=None, **options):
+    """`sat-tf` with these arguments, started in the workplace."""
+    run = ["-c", code] if code else ["-m", "sat_tf.cli"]
+    return subprocess.Popen(
+        [sys.executable, *run, *map(str, arguments)],
+        cwd=workplace(),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def command(*arguments):
+    """Runs `sat-tf` to its end: exit status, standard output, standard error."""
+    process = sat_tf_process(*arguments)
+    output, errors = process.communicate(timeout=300)
+    return process.returncode, output, errors
+
+
+@functools.cache
+def trained():
+    """Exit status, output and errors of the training of `run` in the workplace."""
+    return command(*train_arguments("run"), "--json")

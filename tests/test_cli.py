@@ -1,0 +1,279 @@
+"""The command line as a script meets it: real processes, exit statuses, files."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import own_run
+import PIL.Image
+import pytest
+
+from sat_tf import cli, storage
+
+pytestmark = pytest.mark.slow
+COMMANDS = ("demo", "train", "caption", "evaluate")
+
+
+@pytest.fixture(scope="module")
+def run():
+    """Folder of a finished run."""
+    status, _, errors = own_run.trained()
+    assert status == 0, errors
+    return own_run.workplace() / "run"
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """The workplace, for commands called in this process."""
+    for name, value in own_run.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(own_run.workplace())
+    return own_run.workplace()
+
+
+def refused(capsys, *arguments):
+    """What a command says on its way out with status 2."""
+    assert cli.main(list(map(str, arguments))) == 2
+    output, errors = capsys.readouterr()
+    assert not output
+    return errors
+
+
+# -------------------------------------------------------------------------- help
+
+
+def test_help_of_every_command_loads_no_library():
+    code = f"""
+import sys
+from sat_tf.cli import main
+for command in {COMMANDS}:
+    try:
+        main([command, "--help"])
+    except SystemExit as exit:
+        print(command, "exits", exit.code)
+heavy = sys.modules.keys() & {{"tensorflow", "keras", "numpy", "PIL", "matplotlib"}}
+print("loaded", sorted(heavy))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=own_run.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in COMMANDS:
+        assert f"usage: sat-tf {name}" in done.stdout
+        assert f"{name} exits 0" in done.stdout
+    assert "loaded []" in done.stdout
+    assert done.stdout.count("--json") >= 2 * len(COMMANDS)
+
+
+def test_without_a_command_it_says_which_there_are(capsys):
+    with pytest.raises(SystemExit) as exit:
+        cli.main([])
+    assert exit.value.code == 2
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    output, errors = capsys.readouterr()
+    assert "required: COMMAND" in errors
+    assert all(re.search(rf"^ +{name} ", output, re.M) for name in COMMANDS)
+
+
+# -------------------------------------------------- train -> caption -> evaluate
+
+
+def test_train_prints_json_and_nothing_else(run):
+    _, output, errors = own_run.trained()
+    history = json.loads(output)
+    assert history == json.loads((run / "history.json").read_text())
+    assert [row["epoch"] for row in history] == [1, 2]
+    assert "Traceback" not in errors
+    soft, hard = history
+    shown = {"loss", "log_likelihood", "perplexity", "attention_entropy"}
+    shown |= {"attention_entropy_share", "attention_gradient", "val_bleu_4"}
+    assert shown <= soft.keys() and "baseline" not in soft
+    assert shown | {"baseline", "advantage", "advantage_variance"} <= hard.keys()
+    health = {"entropy", "entropy_share", "peak", "shift", "repeats", "coverage"}
+    assert {f"val_attention_{name}" for name in health} <= hard.keys()
+    # An untrained attention is uniform, and that is said in plain words.
+    if soft["val_attention_entropy_share"] > 0.97:
+        assert "Warning: the attention has collapsed to uniform" in errors
+
+
+def test_run_folder_holds_the_recipe_and_tensorboards_figures(run):
+    recipe = json.loads((run / "preset.json").read_text())
+    assert (recipe["data"], recipe["seed"]) == ("own", 17)
+    assert recipe["image_size"] == [32, 32] and recipe["reward"] == "to_go"
+    metadata = json.loads((run / "model" / "metadata.json").read_text())
+    assert metadata["recipe"] == recipe and "val_bleu_4" in metadata
+    assert list((run / "tensorboard").glob("events*"))
+    assert not list(run.rglob("*.tmp"))
+
+
+@pytest.fixture(scope="module")
+def captioned(run):
+    """One process that captions two images, with JSON and a figure."""
+    own = own_run.workplace() / "own" / "images"
+    arguments = ["--model", run, "--json", "--figure", "look.png", "--beam", 2]
+    return own_run.command("caption", own / "test0.png", own / "test1.png", *arguments)
+
+
+def test_caption_prints_json_and_nothing_else(captioned):
+    status, output, errors = captioned
+    assert status == 0, errors
+    rows = json.loads(output)
+    assert [row["image"].rpartition("/")[2] for row in rows] == [
+        "test0.png",
+        "test1.png",
+    ]
+    for row in rows:
+        h, w = row["grid"]
+        assert row["caption"] == " ".join(row["words"])
+        assert len(row["locations"]) == len(row["log_p_word"]) == len(row["words"])
+        assert all(0 <= i < h * w for i in row["locations"])
+        assert row["beams"][0]["caption"] == row["caption"]
+        assert row["log_p"] <= 0
+
+
+def test_caption_draws_where_it_looked(captioned):
+    with PIL.Image.open(own_run.workplace() / "look.png") as figure:
+        assert min(figure.size) > 100
+        assert np.asarray(figure.convert("L")).std() > 1
+
+
+def test_caption_for_people(run, here, capsys):
+    status = cli.main(
+        ["caption", "own/images/test0.png", "--model", str(run), "--attention=sample"]
+    )
+    output, _ = capsys.readouterr()
+    assert status == 0 and output.startswith("own/images/test0.png: ")
+
+
+@pytest.fixture(scope="module")
+def evaluated(run):
+    """One process that scores the test split, with JSON."""
+    return own_run.command(
+        "evaluate", run, "--data", "own", "--out", "scores", "--json", "--beam", 2
+    )
+
+
+def test_evaluate_writes_the_fixed_keys(evaluated):
+    status, output, errors = evaluated
+    assert status == 0, errors
+    folder = own_run.workplace() / "scores"
+    scores = json.loads(output)
+    assert scores == json.loads((folder / "scores.json").read_text())
+    assert {f"bleu_{n}" for n in (1, 2, 3, 4)} <= scores.keys()
+    assert {"rouge_l", "cider_d", "meteor", "n_images", "attention"} <= scores.keys()
+    assert scores["n_images"] == own_run.IMAGES["test"]
+    assert (scores["attention"], scores["beam"]) == ("argmax", 2)
+    assert (scores["data"], scores["split"]) == ("own", "test")
+    assert scores["convention"]
+    assert scores["meteor"] is None and "Java" in scores["meteor_note"]
+    assert "pointing_accuracy" not in scores  # that is known of drawings only
+
+
+def test_evaluate_leaves_files_anyone_can_score_again(evaluated):
+    folder = own_run.workplace() / "scores"
+    predictions = json.loads((folder / "predictions.json").read_text())
+    references = json.loads((folder / "references.json").read_text())
+    assert [set(p) for p in predictions] == [{"image_id", "caption"}] * 4
+    ids = {image["id"]: image["file_name"] for image in references["images"]}
+    assert {p["image_id"] for p in predictions} == set(ids)
+    assert sorted(ids.values()) == [f"test{i}.png" for i in range(4)]
+    texts = [a["caption"] for a in references["annotations"]]
+    assert any(text.startswith("A ") and text.endswith(".") for text in texts)  # raw
+
+
+def test_trained_captioner_is_the_best_one(run):
+    """`--model` takes the run, or the folder of the captioner in it."""
+    assert storage.find(run) == storage.find(run / "model") == run / "model"
+
+
+# ------------------------------------------------------------------------ errors
+
+
+def test_another_recipe_in_the_same_folder_is_refused(run, here, capsys):
+    arguments = own_run.train_arguments("run", learning_rate="0.1", dropout="0")
+    said = refused(capsys, *arguments)
+    assert "differs in dropout, learning_rate" in said
+    assert "Choose another --out, or the same settings" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "--data", "own", "--preset", "best"], "preset='best'. Choose one"),
+        (["train", "--data", "nowhere", "--preset", "scenes"], "data='nowhere'"),
+        (
+            ["train", "--data", "own", "--preset", "scenes", "--estimator", "guess"],
+            "Expected estimator to be one of soft, reinforce",
+        ),
+        (
+            ["train", "--data", "own", "--preset", "scenes", "--set", "samples"],
+            "Expected key=value. Received: --set samples",
+        ),
+        (
+            ["train", "--data", "own", "--preset", "scenes", "--set", "sample=2"],
+            "Received: sample='2'. Choose one of: trunk,",
+        ),
+        (
+            ["train", "--data", "own", "--preset", "scenes", "--set", "samples=many"],
+            "Expected samples to be int. Received: samples='many'",
+        ),
+        (
+            ["train", "--data", "own", "--preset", "scenes", "--epochs", "1"],
+            "epochs=1, warm_up=3. Set more epochs, or --set warm_up=0",
+        ),
+    ],
+)
+def test_what_train_refuses(arguments, said, here, capsys):
+    assert said in refused(capsys, *arguments, "--out", "refused")
+    assert not (here / "refused" / "checkpoint.npz").exists()
+
+
+def test_a_refused_recipe_does_not_block_its_folder(run, here, capsys):
+    """The next command, with the mistake corrected, starts there."""
+    arguments = own_run.train_arguments("again", samples="1")  # and leave_one_out
+    assert "Expected two samples or more" in refused(capsys, *arguments)
+    arguments = own_run.train_arguments("again", optimizer="adagrad")
+    assert "Expected optimizer to be adam or rmsprop" in refused(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("no.png", None, "no.png"),
+        ("text.png", b"not an image", "text.png"),
+        ("cut.png", "half", "cut.png"),
+    ],
+)
+def test_wrong_image_files_are_named(name, content, said, run, here, capsys):
+    if content == "half":
+        content = (here / "own/images/test0.png").read_bytes()[:60]
+    if content:
+        (here / name).write_bytes(content)
+    errors = refused(capsys, "caption", name, "--model", run)
+    assert said in errors and "Expected" in errors and "Received" in errors
+
+
+def test_wrong_models_splits_and_weights(run, here, capsys):
+    said = refused(capsys, "caption", "own/images/test0.png", "--model", "nothing")
+    assert "Received: 'nothing'" in said
+    out = ["--out", "refused"]
+    said = refused(capsys, "evaluate", run, "--data", "own", "--split", "dev2", *out)
+    assert "split='dev2'" in said and "test, train, validation" in said
+
+
+def test_set_out_that_is_a_file(here, capsys):
+    (here / "file").write_text("")
+    said = refused(capsys, *own_run.train_arguments("file/run"))
+    assert "Expected room in the folder of the run, and the right to write" in said
+
+
+def test_traceback_on_request(here, monkeypatch):
+    monkeypatch.setenv("SAT_TF_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="preset='best'"):
+        cli.main(["train", "--data", "own", "--preset", "best", "--out", "refused"])

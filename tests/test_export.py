@@ -1,0 +1,332 @@
+"""The exported captioner: needs TensorFlow alone, and says what `generate` says."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from pictures import encode, picture
+from small_captioner import small_captioner
+from tensorflow.core.framework import tensor_pb2
+
+from sat_tf import cli
+from sat_tf.export.signatures import build
+from sat_tf.generation import caption_features
+
+OPTIONS = {"max_length": 6, "beam": 3}
+
+
+def photographs():
+    """Files of several kinds and sizes; one lies on its side."""
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    return [
+        encode(picture(70, 90, seed=1), "JPEG"),
+        encode(picture(300, 200, seed=2), "JPEG", exif=exif),
+        encode(picture(64, 64, seed=3), "PNG"),
+        encode(picture(40, 50, seed=4).convert("CMYK"), "JPEG"),
+        encode(picture(90, 91, seed=5), "GIF"),
+    ]
+
+
+def annotations(captioner, number=3):
+    encoder = captioner.encoder
+    shape = number, encoder.locations, encoder.size
+    return np.random.default_rng(17).normal(size=shape).astype("float32")
+
+
+def assert_same(answer, captions):
+    """Rows of a signature's outputs, and `generate`'s `Caption`s."""
+    answer = {key: np.asarray(value) for key, value in answer.items()}
+    for i, expected in enumerate(captions):
+        spoken = slice(0, int(answer["length"][i]))
+        said = [tf.compat.as_str(word) for word in answer["words"][i]]
+        assert tf.compat.as_str(answer["caption"][i]) == expected.caption
+        assert said == [*expected.words, *[""] * (len(said) - len(expected.words))]
+        assert answer["locations"][i][spoken].tolist() == expected.locations.tolist()
+        for name in ("score", "alpha", "log_p_word"):
+            value = answer[name][i] if name == "score" else answer[name][i][spoken]
+            np.testing.assert_allclose(value, getattr(expected, name), atol=1e-4)
+        assert tf.compat.as_str(answer["error"][i]) == ""
+
+
+@pytest.fixture(scope="module")
+def captioner():
+    return small_captioner()
+
+
+@pytest.fixture(scope="module")
+def folder(captioner, tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "small"
+    metadata = {"recipe": {"data": "drawings"}, "val_bleu_4": 12.345}
+    return captioner.export(path, metadata=metadata, **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def loaded(folder):
+    return tf.saved_model.load(str(folder), tags=["serve"])
+
+
+# Nothing but TensorFlow, and the loader that TensorFlow Serving uses.
+STRANGER = """
+import json, sys
+import tensorflow as tf
+from tensorflow.python.framework import op_def_registry
+
+folder, *paths = sys.argv[1:]
+files = [open(path, "rb").read() for path in paths]
+answers = {}
+with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    model = tf.compat.v1.saved_model.load(session, ["serve"], folder)
+    for name in ("serving_default", "beam"):
+        signature = model.signature_def[name]
+        outputs = {key: info.name for key, info in signature.outputs.items()}
+        entry = signature.inputs["image_bytes"].name
+        for count in (1, len(files)):
+            found = session.run(outputs, {entry: files[:count]})
+            found = {key: value.tolist() for key, value in found.items()}
+            answers[f"{name} {count}"] = found
+functions = model.graph_def.library.function
+nodes = [*model.graph_def.node, *(node for f in functions for node in f.node_def)]
+ops = {node.op for node in nodes}
+report = {
+    "answers": answers,
+    "ops": sorted(ops),
+    "unknown": [op for op in ops if op_def_registry.get(op) is None],
+    "compiled": [f.signature.name for f in functions if f.attr["_XlaMustCompile"].b],
+    "modules": [name for name in sys.modules if "." not in name],
+}
+print(json.dumps(report, default=bytes.decode))
+"""
+
+
+def test_a_process_that_knows_only_tensorflow_gets_the_same(
+    captioner, folder, tmp_path
+):
+    files = photographs()
+    mixed = [*files[:2], b"", files[2], files[3], files[1][:500], files[4]]
+    paths = [tmp_path / str(i) for i in range(len(mixed))]
+    for path, contents in zip(paths, mixed, strict=True):
+        path.write_bytes(contents)
+    run = subprocess.run(
+        [sys.executable, "-c", STRANGER, str(folder), *map(str, paths)],
+        check=True,
+        capture_output=True,
+        cwd=tmp_path,
+    )
+    report = json.loads(run.stdout)
+    assert not {"sat_tf", "tensorflow_probability"} & set(report["modules"])
+    assert report["unknown"] == [] and report["compiled"] == []
+    foreign = ("PyFunc", "Hash", "Lookup", "Xla")
+    assert not [op for op in report["ops"] if any(name in op for name in foreign)]
+
+    good = [paths[i] for i in (0, 1, 3, 4, 6)]
+    for name, decoder in ("serving_default", "greedy"), ("beam", "beam"):
+        expected = captioner.generate(good, decoder=decoder, **OPTIONS)
+        assert len({caption.caption for caption in expected}) > 1
+        answer = report["answers"][f"{name} 7"]
+        errors = [error.split(":")[0] for error in answer["error"]]
+        assert errors[2] == "not an image that can be read"
+        assert errors[5] == "broken image"
+        assert [answer["caption"][i] for i in (2, 5)] == ["", ""]
+        assert [answer["length"][i] for i in (2, 5)] == [0, 0]
+        kept = {key: np.delete(value, [2, 5], axis=0) for key, value in answer.items()}
+        assert_same(kept, expected)
+        assert_same(report["answers"][f"{name} 1"], expected[:1])
+        if decoder == "beam":
+            for i, caption in enumerate(expected):
+                beams = [beam.caption for beam in caption.beams]
+                assert kept["beam_captions"][i].tolist() == beams
+                scores = [beam.score for beam in caption.beams]
+                np.testing.assert_allclose(kept["beam_scores"][i], scores, atol=1e-4)
+
+
+def test_tensorflows_command_line_runs_it(captioner, folder, tmp_path):
+    contents = photographs()[0]
+    np.save(tmp_path / "photo.npy", np.array([contents]))
+    tool = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", "run"]
+    what = ["--tag_set=serve", "--signature_def=serving_default", f"--dir={folder}"]
+    inputs = [f"--inputs=image_bytes={tmp_path / 'photo.npy'}"]
+    run = subprocess.run(
+        [*tool, *what, *inputs], check=True, capture_output=True, text=True
+    )
+    expected = captioner.generate([contents], **OPTIONS)[0]
+    assert f"[b'{expected.caption}']" in run.stdout
+
+
+def test_servers_may_join_requests(captioner, loaded):
+    """Batch first everywhere, and open in nothing else but for pixels of any size."""
+    assert set(loaded.signatures) == {
+        *("serving_default", "greedy", "beam", "images", "annotations")
+    }
+    for name, signature in loaded.signatures.items():
+        (spec,) = signature.structured_input_signature[1].values()
+        assert spec.shape[0] is None
+        assert name == "images" or None not in spec.shape[1:]
+        for key, output in signature.structured_outputs.items():
+            assert output.shape[0] is None and None not in output.shape[1:]
+            assert not key.endswith("_bytes")
+    alpha = loaded.signatures["beam"].structured_outputs["alpha"]
+    assert alpha.shape.as_list() == [None, 6, *captioner.grid]
+
+
+def test_pixels_and_annotations_are_taken_too(captioner, loaded):
+    image = np.asarray(picture(100, 80))
+    files = [encode(PIL.Image.fromarray(image), "PNG")]
+    expected = captioner.generate(files, **OPTIONS)
+    pixels = image[np.newaxis].astype("float32")
+    assert_same(loaded.signatures["images"](images=pixels), expected)
+    features = annotations(captioner)
+    options = captioner.options(**OPTIONS)
+    answer = loaded.signatures["annotations"](annotations=features)
+    assert_same(answer, caption_features(captioner, features, options))
+
+
+@pytest.mark.parametrize("rule", ["argmax", "sample", "expected"])
+def test_only_a_sampled_answer_changes(rule):
+    captioner = small_captioner("none")
+    options = captioner.options(attention=rule, max_length=6)
+    _, signatures = build(captioner, options)
+    features = tf.constant(annotations(captioner))
+    first, second = (signatures["annotations"](features) for _ in "12")
+    same = (first["locations"] == second["locations"]).numpy().all()
+    assert same == (rule != "sample")
+
+
+def test_half_the_space_says_nearly_the_same(tmp_path):
+    captioner = small_captioner("none", hidden_size=128)
+    features = annotations(captioner)
+    expected = caption_features(captioner, features, captioner.options(max_length=6))
+    sizes = []
+    for dtype, tolerance in (None, 1e-5), ("float16", 0.02):
+        folder = captioner.export(tmp_path / "brought", dtype=dtype, max_length=6)
+        sizes += [p.stat().st_size for p in folder.glob("variables/*.data-*")]
+        model = tf.saved_model.load(str(folder))
+        answer = model.signatures["serving_default"](annotations=features)
+        assert [c.decode() for c in answer["caption"].numpy()] == [
+            c.caption for c in expected
+        ]
+        for i, caption in enumerate(expected):
+            np.testing.assert_allclose(
+                answer["score"][i], caption.score, atol=tolerance
+            )
+    assert folder.name == "2" and sizes[1] < 0.55 * sizes[0]
+    assert "float16" in (tmp_path / "brought" / "README.md").read_text()
+
+
+def test_a_version_is_whole_or_not_there(tmp_path, monkeypatch):
+    captioner = small_captioner("none")
+    with monkeypatch.context() as patch:
+        patch.setattr("sat_tf.export.write_warmup", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            captioner.export(tmp_path / "model")
+    assert list((tmp_path / "model").iterdir()) == []
+    (tmp_path / "model" / "7").mkdir()
+    for version in 7, -1, "8":
+        with pytest.raises(ValueError, match=f"version={version!r}"):
+            captioner.export(tmp_path / "model", version)
+    with pytest.raises(ValueError, match="photo.png"):
+        captioner.export(tmp_path / "model", examples=["photo.png"])
+
+
+def prediction_log():
+    """The messages of TensorFlow Serving, as its .proto files number their fields."""
+    messages = {
+        "ModelSpec": {"name": (1, str), "signature_name": (3, str)},
+        "Entry": {"key": (1, str), "value": (2, bytes)},
+        "PredictRequest": {"model_spec": (1, "ModelSpec"), "inputs": (2, "Entry")},
+        "PredictLog": {"request": (1, "PredictRequest")},
+        "PredictionLog": {"predict_log": (6, "PredictLog")},
+    }
+    file = descriptor_pb2.FileDescriptorProto(name="log.proto", package="test")
+    for name, fields in messages.items():
+        message = file.message_type.add(name=name)
+        for field, (number, kind) in fields.items():
+            types = {str: "TYPE_STRING", bytes: "TYPE_BYTES"}
+            added = message.field.add(
+                name=field,
+                number=number,
+                label="LABEL_REPEATED" if field == "inputs" else "LABEL_OPTIONAL",
+                type=types.get(kind, "TYPE_MESSAGE"),
+            )
+            if isinstance(kind, str):
+                added.type_name = f".test.{kind}"
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    found = pool.FindMessageTypeByName("test.PredictionLog")
+    return message_factory.GetMessageClass(found)
+
+
+def test_warming_up_runs_every_signature(folder, loaded):
+    path = folder / "assets.extra" / "tf_serving_warmup_requests"
+    warmed = {}
+    for record in tf.data.TFRecordDataset(str(path)):
+        request = prediction_log().FromString(record.numpy()).predict_log.request
+        assert request.model_spec.name == "small"
+        (entry,) = request.inputs
+        value = tf.make_ndarray(tensor_pb2.TensorProto.FromString(entry.value))
+        signature = loaded.signatures[request.model_spec.signature_name]
+        spec = signature.structured_input_signature[1][entry.key]
+        answer = signature(**{entry.key: tf.constant(value, spec.dtype)})
+        warmed[request.model_spec.signature_name] = answer["caption"].numpy()
+        assert answer["error"].numpy().tolist() == [b""]
+    assert set(warmed) == set(loaded.signatures)
+    assert warmed["serving_default"] == warmed["annotations"]
+
+
+def test_what_lies_beside(captioner, folder):
+    extra = json.loads((folder / "assets.extra" / "preprocessing.json").read_text())
+    assert extra == {"image_size": [64, 64], "resize_mode": "crop"}
+    model = folder.parent
+    assert sorted(p.name for p in model.iterdir()) == ["1", "README.md", "examples"]
+    for example in (model / "examples").iterdir():
+        with PIL.Image.open(example) as image:
+            assert image.format == "JPEG"
+    card = (model / "README.md").read_text()
+    for line in (
+        "| `serving_default` | `image_bytes` | string | [B] |",
+        "| `alpha` | float32 | [B, 6, {}, {}] |".format(*captioner.grid),
+        "| data | drawings |",
+        "| val_bleu_4 | 12.35 |",
+        "attention argmax",
+    ):
+        assert line in card
+    here = str(pathlib.Path(cli.__file__).parent).encode()
+    assert here not in (folder / "saved_model.pb").read_bytes()
+
+
+def test_command_line_exports(tmp_path, capsys):
+    captioner = small_captioner("none")
+    captioner.save_to_preset(tmp_path / "run", metadata={"val_bleu_4": 7.25})
+    out = str(tmp_path / "models" / "mine")
+    command = ["export", str(tmp_path / "run"), "--out", out, "--beam", "2"]
+    command += ["--version", "3", "--max-length", "5", "--attention", "expected"]
+    assert cli.main([*command, "--json"]) == 0
+    path = pathlib.Path(json.loads(capsys.readouterr().out)["path"])
+    assert path == pathlib.Path(out) / "3"
+    features = annotations(captioner)
+    default = tf.saved_model.load(str(path)).signatures["serving_default"]
+    options = captioner.options(
+        decoder="beam", beam=2, max_length=5, attention="expected"
+    )
+    answer = default(annotations=features)
+    assert_same(answer, caption_features(captioner, features, options))
+    assert answer["beam_captions"].shape == (3, 2)
+    assert "| val_bleu_4 | 7.25 |" in (tmp_path / "models/mine/README.md").read_text()
+    assert cli.main(command) == 2
+    assert "version=3 in mine" in capsys.readouterr().err
+
+
+def test_serving_without_its_libraries_says_what_to_install(
+    tmp_path, monkeypatch, capsys
+):
+    for name in [m for m in sys.modules if m.startswith("sat_tf.serving")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert cli.main(["serve", str(tmp_path)]) == 2
+    assert "pip install 'sat_tf[serve]'" in capsys.readouterr().err

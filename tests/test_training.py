@@ -1,0 +1,403 @@
+"""Training for hours: stopped at any moment a run goes on, and nothing is lost."""
+
+import dataclasses
+import errno
+import functools
+import json
+import os
+import signal
+import time
+import types
+
+import numpy as np
+import own_run
+import pytest
+from own_run import EPOCHS, STEPS
+from toy import toy
+
+from sat_tf import cli, datasets, training
+from sat_tf.estimators import Reinforce, Soft
+from sat_tf.generation import Caption
+from sat_tf.presets import ARCTIC, PAPER, PRESETS, Preset, get_preset
+
+# ------------------------------------------------------- a run that is really stopped
+
+# Saves after every update, says so, and dawdles: the parent has time to kill it.
+DAWDLING = """
+import sys, time
+from sat_tf import cli, training
+
+def save_and_say(self, captioner, progress, save=training.Run.save_checkpoint):
+    save(self, captioner, progress)
+    print("saved", progress.step, flush=True)
+    time.sleep(0.3)
+
+training.SAVE_EVERY = 1
+training.Run.save_checkpoint = save_and_say
+sys.exit(cli.main())
+"""
+
+
+def stopped_after(step, how, out, delay):
+    """Trains until `delay` seconds after the checkpoint of `step`; output, status."""
+    process = own_run.sat_tf_process(*own_run.train_arguments(out), code=DAWDLING)
+    for line in process.stdout:
+        if line == f"saved {step}\n":
+            time.sleep(delay)
+            process.send_signal(how)
+            break
+    _, errors = process.communicate(timeout=120)
+    return process.returncode, errors
+
+
+def arrays_of(path):
+    with np.load(path) as arrays:
+        return {name: arrays[name] for name in arrays.files if name != "progress"}
+
+
+@pytest.mark.slow
+def test_a_run_stopped_twice_ends_with_the_same_weights(monkeypatch, capsys):
+    """Killed in the soft epoch, interrupted in the hard one, ended by a third process.
+
+    Weights, optimizer, baseline, seeds, batch statistics: all in the checkpoint.
+    """
+    rng = np.random.default_rng()
+    status, errors = stopped_after(1, signal.SIGKILL, "stopped", rng.uniform(0, 0.35))
+    assert status == -signal.SIGKILL, errors
+    status, errors = stopped_after(
+        STEPS + 1, signal.SIGINT, "stopped", rng.uniform(0, 0.35)
+    )
+    assert status == 130, errors
+    assert "stopped. What was saved is whole, and the same command goes on" in errors
+    assert "Traceback" not in errors
+
+    for name, value in own_run.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(own_run.workplace())
+    assert cli.main(own_run.train_arguments("stopped")) == 0
+    assert "Best captioner: stopped/model" in capsys.readouterr().out
+
+    status, _, errors = own_run.trained()
+    assert status == 0, errors
+    one, other = (own_run.workplace() / name for name in ("run", "stopped"))
+    for file in ("checkpoint.npz", "model/weights.npz"):
+        expected, found = arrays_of(one / file), arrays_of(other / file)
+        assert expected.keys() == found.keys()
+        for name, array in expected.items():
+            np.testing.assert_array_equal(array, found[name], err_msg=name)
+    rows = [json.loads((x / "history.json").read_text()) for x in (one, other)]
+    assert [row["epoch"] for row in rows[1]] == [1, 2]
+    for row, again in zip(*rows, strict=True):  # what is measured at an epoch's end
+        ends = [k for k in row if k.startswith("val_")]
+        assert {k: row[k] for k in ends} == {k: again[k] for k in ends}
+    assert not list(other.rglob(".*.tmp"))
+
+
+# -------------------------------- the rest of a run, with the arithmetic left out
+
+
+@functools.cache
+def loaded(data, split, *, data_dir=None):
+    return datasets.load(data, split, data_dir=data_dir)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """`train` on the own data with updates that cost nothing but depend on order.
+
+    Returns a namespace: `train(out, **changes)`; `bleu`, the validation scores to
+    come; `used`, the estimator of every update; `losses`, values to report.
+    """
+    for name, value in own_run.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(own_run.workplace())
+    monkeypatch.setattr(training, "SAVE_EVERY", 1)
+    monkeypatch.setattr(training, "load", loaded)
+    state = types.SimpleNamespace(bleu={}, used=[], losses={})
+
+    def fit(self, data, *, callbacks, steps_per_epoch, **_):
+        for batch in data.take(steps_per_epoch).as_numpy_iterator():
+            vector = self.attention.vector
+            vector.assign(0.7 * vector + float(np.sum(batch["tokens"] ** 2)) / 1e3)
+            self.optimizer.iterations.assign_add(1)
+            step = callbacks[0].progress.step
+            state.used.append(type(self.estimator))
+            callbacks[0].set_model(self)
+            loss = state.losses.get(step, 1.0)
+            if loss == "nan after":
+                vector.assign(vector * np.nan)
+                loss = 1.0
+            callbacks[0].on_train_batch_end(0, {"loss": loss})
+        return types.SimpleNamespace(history={"loss": [1.0]})
+
+    def validate(captioner, *_):
+        epoch = int(captioner.optimizer.iterations.numpy()) // STEPS
+        return {"val_bleu_4": state.bleu.get(epoch, float(epoch))}
+
+    monkeypatch.setattr(training.ShowAttendTell, "fit", fit)
+    monkeypatch.setattr(training, "_validate", validate)
+    recipe = {**own_run.RECIPE, "epochs": str(EPOCHS)}
+    preset = PRESETS["scenes"].replace(**recipe)
+
+    def train(out, **changes):
+        return training.train(preset.replace(**changes), "own", out, verbose=0)
+
+    state.train = train
+    return state
+
+
+def vector_of(captioner):
+    return captioner.attention.vector.numpy()
+
+
+def test_soft_warm_up_then_hard(quick, tmp_path):
+    captioner, history = quick.train(tmp_path, epochs=3, warm_up=1)
+    assert quick.used == [Soft] * STEPS + [Reinforce] * 2 * STEPS
+    assert isinstance(captioner.estimator, Reinforce)
+    assert captioner.attention_rule == "argmax"
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+
+
+def test_soft_alone_needs_no_warm_up(quick, tmp_path):
+    """Its first epoch may be its best, and there is no captioner to wait for."""
+    quick.bleu = {1: 9.0}
+    options = {"estimator": "soft", "epochs": 2, "warm_up": 2}
+    captioner, _ = quick.train(tmp_path, **options)
+    assert captioner.attention_rule == "expected"
+    metadata = json.loads((tmp_path / "model" / "metadata.json").read_text())
+    assert metadata["epoch"] == 1
+
+
+def test_keeps_the_best_and_stops_when_patience_ends(quick, tmp_path):
+    quick.bleu = {1: 50.0, 2: 3.0, 3: 7.0, 4: 5.0, 5: 6.0, 6: 99.0}
+    _, history = quick.train(tmp_path, epochs=9, warm_up=1, patience=2)
+    # The warm-up's score is not the hard model's; two epochs are no better than 7.
+    assert [row["val_bleu_4"] for row in history] == [50.0, 3.0, 7.0, 5.0, 6.0]
+    metadata = json.loads((tmp_path / "model" / "metadata.json").read_text())
+    assert (metadata["epoch"], metadata["val_bleu_4"]) == (3, 7.0)
+    quick.train(tmp_path, epochs=9, warm_up=1, patience=2)
+    assert len(quick.used) == 5 * STEPS  # nothing more to do
+
+
+@pytest.fixture
+def whole(quick, tmp_path):
+    """The captioner and the history of a run of two epochs that nothing disturbed."""
+    return quick.train(tmp_path / "whole", warm_up=0)
+
+
+@pytest.mark.parametrize(
+    "write", ["save_checkpoint", "save_best", "save_history", "log"]
+)
+def test_stopped_between_any_two_writes(write, quick, whole, tmp_path, monkeypatch):
+    """Of an epoch's end, where there are four: it is judged once, and whole."""
+    real, calls = getattr(training.Run, write), []
+
+    def dies(self, *args):
+        calls.append(write)
+        # The checkpoint that ends the epoch, not those on the way.
+        if len(calls) == (STEPS if write == "save_checkpoint" else 1):
+            raise KeyboardInterrupt
+        real(self, *args)
+
+    monkeypatch.setattr(training.Run, write, dies)
+    with pytest.raises(KeyboardInterrupt):
+        quick.train(tmp_path / "stopped", warm_up=0)
+    found, history = quick.train(tmp_path / "stopped", warm_up=0)
+    np.testing.assert_array_equal(vector_of(found), vector_of(whole[0]))
+    assert history == whole[1]
+    written = json.loads((tmp_path / "stopped" / "history.json").read_text())
+    assert written == history
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("file", ["checkpoint.npz", "model/weights.npz"])
+def test_a_full_disk_leaves_the_last_checkpoint(
+    file, quick, whole, tmp_path, monkeypatch
+):
+    """A real one: what the end of the first epoch writes goes to /dev/full."""
+    save = training.Run.save_checkpoint
+
+    def fills(self, captioner, progress):
+        save(self, captioner, progress)
+        if progress.step == STEPS - 1:
+            beside = self.folder / file
+            beside.parent.mkdir(exist_ok=True)
+            beside = beside.with_name(f".{beside.name}.{os.getpid()}.tmp")
+            beside.symlink_to("/dev/full")
+
+    monkeypatch.setattr(training.Run, "save_checkpoint", fills)
+    with pytest.raises(OSError, match="Expected room in the folder") as error:
+        quick.train(tmp_path / "full", warm_up=0)
+    assert error.value.errno == errno.ENOSPC
+    assert error.value.filename == str(tmp_path / "full")
+    assert "No space left on device" in str(error.value)
+    with np.load(tmp_path / "full" / "checkpoint.npz") as arrays:
+        assert json.loads(str(arrays["progress"]))["step"] == STEPS - 1
+    assert not list((tmp_path / "full").rglob(".*.tmp"))
+
+    monkeypatch.setattr(training.Run, "save_checkpoint", save)
+    found, _ = quick.train(tmp_path / "full", warm_up=0)
+    np.testing.assert_array_equal(vector_of(found), vector_of(whole[0]))
+
+
+def test_a_folder_that_cannot_be_written(quick, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OSError, match="the right to write.*Make room"):
+        quick.train(tmp_path / "file" / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "tensorboard").write_text("not a folder")
+    with pytest.raises(OSError, match="the right to write.*Make room"):
+        quick.train(tmp_path / "run", warm_up=0)
+
+
+def test_leftovers_of_a_killed_process_are_removed(quick, tmp_path):
+    tmp_path.joinpath(".checkpoint.npz.4711.tmp").write_text("half")
+    quick.train(tmp_path)
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), "nan after"])
+def test_no_number_in_the_loss_stops_and_says_where(loss, quick, tmp_path):
+    """And if only the update was none, it never reaches a checkpoint."""
+    quick.losses = {1: loss}
+    with pytest.raises(FloatingPointError, match="at step 1, in a batch of") as error:
+        quick.train(tmp_path, warm_up=0)
+    said = str(error.value)
+    assert "nan" in said or "inf" in said or "weights" in said
+    assert said.count(".png") == 4 and "train" in said  # the images of that batch
+    checkpoint = tmp_path / "checkpoint.npz"
+    assert str(checkpoint) in said
+    assert all(np.isfinite(array).all() for array in arrays_of(checkpoint).values())
+
+
+def test_another_recipe_is_refused(quick, tmp_path):
+    quick.train(tmp_path)
+    before = (tmp_path / "checkpoint.npz").read_bytes()
+    with pytest.raises(ValueError, match="differs in dropout, samples.*another --out"):
+        quick.train(tmp_path, samples=3, dropout=0.5)
+    assert (tmp_path / "checkpoint.npz").read_bytes() == before
+
+
+def test_validation_rows_hold_attention_health(monkeypatch, capsys):
+    """From the captions as they were spoken; a collapse is said on standard error."""
+    uniform = np.full((3, 2, 2), 0.25)
+    caption = Caption(
+        caption="a red dog",
+        words=("a", "red", "dog"),
+        score=0.0,
+        log_p=0.0,
+        log_p_word=np.zeros(3),
+        locations=np.zeros(3, int),
+        alpha=uniform,
+        beta=np.ones(3),
+    )
+    monkeypatch.setattr(training, "cached_inputs", lambda *_: (None, "annotations"))
+    monkeypatch.setattr(training, "predict", lambda *_: [caption])
+    split = types.SimpleNamespace(captions=(("A red dog .",),))
+    row = training._validate(toy(), split, Preset(), None)
+    assert row["val_bleu_4"] >= 0
+    assert row["val_attention_entropy_share"] == pytest.approx(1)
+    assert "Warning: the attention has collapsed to uniform" in capsys.readouterr().err
+    silent = dataclasses.replace(caption, caption="", words=(), alpha=uniform[:0])
+    monkeypatch.setattr(training, "predict", lambda *_: [silent])
+    assert training._validate(toy(), split, Preset(), None).keys() == {"val_bleu_4"}
+
+
+def test_seed_decides_weights_order_and_draws(quick, tmp_path):
+    preset = PRESETS["scenes"].replace(**own_run.RECIPE, epochs=2)
+    runs = [
+        training.train(preset, "own", tmp_path / str(i), seed=seed, verbose=0)[0]
+        for i, seed in enumerate((1, 1, 2))
+    ]
+    kernels = [x.decoder.gates_word.kernel.numpy() for x in runs]
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert (kernels[0] != kernels[2]).any()
+    assert (vector_of(runs[0]) == vector_of(runs[1])).all()
+
+
+# ---------------------------------------------------------------------- recipes
+
+
+def test_paper_and_arctic_differ_where_the_paper_and_its_code_do():
+    """method.md, sections 1 to 3: the values of `capgen.train()` as it runs."""
+    paper, arctic = dataclasses.asdict(PAPER), dataclasses.asdict(ARCTIC)
+    assert {name: arctic[name] for name in paper if paper[name] != arctic[name]} == {
+        "output_activation": "tanh",  # eq. 7 has none
+        "reward": "per_word",  # RL_sumCost, a mean despite its name
+        "lambda_r": 0.1,  # "/10."
+        "lambda_e": 0.002,
+        "batch_sum": True,  # known_grads is summed over the batch
+        "coin": "step",  # Theano draws it anew at every step
+        "attention_rule": "expected",  # generate_caps.py
+        "batch_size": 16,
+        "embedding_size": 100,
+        "hidden_size": 1000,
+        "dropout": 0.0,
+    }
+    for preset in (PAPER, ARCTIC):
+        assert (preset.samples, preset.semi_sampling) == (1, 0.5)
+        assert (preset.baseline, preset.estimator) == ("moving_average", "reinforce")
+        assert (preset.trunk, preset.optimizer) == ("vgg19", "rmsprop")
+        assert (preset.warm_up, preset.lambda_ds, preset.clip_norm) == (0, 0.0, None)
+        assert (preset.max_words, preset.patience) == (10_000, 10)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_makes_an_estimator_and_an_optimizer(name):
+    preset = get_preset(name)
+    kind = training.ESTIMATORS[preset.estimator]
+    estimator = kind(**preset.estimator_options(kind))
+    assert estimator.samples == preset.samples
+    optimizer = training.make_optimizer(preset, 100)
+    assert float(optimizer.learning_rate) == pytest.approx(preset.learning_rate)
+    assert Preset.from_json(preset.to_json()) == preset
+
+
+def test_rate_falls_on_a_cosine_from_first_to_last():
+    optimizer = training.make_optimizer(
+        Preset(learning_rate=1e-2, final_rate=1e-4), total_steps=100
+    )
+    rates = []
+    for step in (0, 50, 100, 200):
+        optimizer.iterations.assign(step)
+        rates.append(float(optimizer.learning_rate))
+    assert rates == pytest.approx([1e-2, (1e-2 + 1e-4) / 2, 1e-4, 1e-4], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "value"),
+    [
+        ("learning_rate=3e-4", "learning_rate", 3e-4),
+        ("learning_rate=1", "learning_rate", 1.0),
+        ("samples=4", "samples", 4),
+        ("batch_sum=true", "batch_sum", True),
+        ("clip_norm=None", "clip_norm", None),
+        ("clip_norm=5", "clip_norm", 5.0),
+        ("image_size=[64,48]", "image_size", (64, 48)),
+        ("output_activation=tanh", "output_activation", "tanh"),
+        ("encoder_weights=a=b.h5", "encoder_weights", "a=b.h5"),
+    ],
+)
+def test_set_reads_a_value_of_the_fields_type(text, field, value):
+    changed = Preset().replace(**dict([cli._key_value(text)]))
+    assert getattr(changed, field) == value
+    assert type(getattr(changed, field)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("colour=red", "Expected a field of the preset. Received: colour='red'"),
+        ("samples=4.5", "Expected samples to be int. Received: samples=4.5"),
+        ("samples=true", "Expected samples to be int. Received: samples=True"),
+        ("batch_sum=1", "Expected batch_sum to be bool. Received: batch_sum=1"),
+        ("reward=3", "Expected reward to be str. Received: reward=3"),
+        ("image_size=64", "Expected image_size to be tuple. Received: image_size=64"),
+        ("clip_norm=off", "Expected clip_norm to be float or None. Received:"),
+        ("epochs", "Expected key=value. Received: --set epochs"),
+    ],
+)
+def test_set_refuses_what_does_not_fit(text, said):
+    with pytest.raises(ValueError) as error:
+        Preset().replace(**dict([cli._key_value(text)]))
+    assert said in str(error.value)
