@@ -84,6 +84,9 @@ def _parser():
     evaluate.add_argument("--seed", type=int, default=17)
     _encoder_weights(evaluate)
 
+    check = _command(commands, "check-data", _check_data, "find what is wrong in data")
+    _data(check)
+
     export = _command(commands, "export", _export, "write a SavedModel for servers")
     export.add_argument("model", metavar="RUN|PRESET")
     export.add_argument(
@@ -112,7 +115,7 @@ def _parser():
         "--host", default="127.0.0.1", help="address to listen on (%(default)s)"
     )
 
-    for command in (demo, train, caption, evaluate, export):
+    for command in (demo, train, caption, evaluate, check, export):
         command.add_argument("--json", action="store_true", help="print JSON only")
     return parser
 
@@ -276,6 +279,18 @@ def _evaluate(args):
         for name, value in scores.items():
             text = f"{value:.3f}" if isinstance(value, float) else value
             print(f"{name:24}{text}")
+
+
+def _check_data(args):
+    from sat_tf.datasets.check import check
+
+    report = check(args.data, args.data_dir)
+    if args.json:
+        print(json.dumps(report.to_dict(), indent=1))
+    else:
+        print("\n".join(report.lines()))
+    if not report.ok:
+        raise ValueError(f"{args.data} cannot be trained on as it is.")
 
 
 def _export(args):

@@ -24,8 +24,9 @@ _MARKERS = [
     for marker in range(256)
 ]  # fmt: skip
 _APP1 = 0xE1
-# A file made to be slow to walk through counts as one that cannot be read.
-_MAX_SEGMENTS, _MAX_BLOCKS, _MAX_FRAME_BLOCKS = 1024, 4096, 2**17
+# A file made to be slow to walk through counts as one that cannot be read; a frame of
+# 4 MB in blocks of the usual length passes.
+_MAX_SEGMENTS, _MAX_BLOCKS, _MAX_FRAME_BLOCKS = 1024, 4096, 2**14
 # EXIF, CIPA DC-008: the directory entry of the orientation. Entries are sorted by tag,
 # so that it is among the first.
 _ORIENTATION_TAG, _MAX_ENTRIES = 0x0112, 64

@@ -1,6 +1,7 @@
 """Images: every kind of file, the sizes in headers, resizing, broken bytes."""
 
 import io
+import time
 
 import hypothesis
 import hypothesis.strategies as st
@@ -212,6 +213,24 @@ def test_gif_bomb_hides_in_no_later_frame():
     contents = encode(frames[0], "GIF", save_all=True, append_images=[picture(seed=1)])
     assert images.image_size(contents).numpy().tolist() == [40, 40]
     assert images.decode(contents).shape == (40, 40, 3)
+
+
+def test_walking_through_a_file_has_an_end():
+    """Megabytes of the shortest possible segments spoil nobody's day."""
+    gif = FILES["gif"]
+    frame = gif.index(b"\x2c\0\0\0\0")
+    table = 3 * 2 ** (gif[frame + 9] % 8 + 1) if gif[frame + 9] & 128 else 0
+    pixels = frame + 11 + table
+    batch = [
+        gif[:frame] + b"\x21\xfe" + b"\1a" * 2_000_000 + b"\0" + gif[frame:],
+        gif[:pixels] + b"\1a" * 2_000_000 + b"\0;",
+        b"\xff\xd8" + b"\xff" * 4_000_000,
+        gif,
+    ]
+    start = time.process_time()
+    _, errors = images.decode_batch(tf.constant(batch), (16, 16))
+    assert time.process_time() - start < 5
+    assert [error != b"" for error in errors.numpy()] == [True, True, True, False]
 
 
 def test_same_inside_a_saved_model(tmp_path):

@@ -89,7 +89,7 @@ def from_server(root, paths):
     server = subprocess.Popen([*command, str(port)], stderr=subprocess.PIPE)
     try:
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: ask(url, "GET", "/readyz")[0] == 200, 120)
+        wait_until(lambda: ask(url, "GET", "/readyz")[0] == 200, 240)
         client = Client(url)
         return [
             vars(caption)

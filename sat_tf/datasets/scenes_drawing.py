@@ -35,7 +35,7 @@ def draw(objects, rng):
     image = _background(rng)
     for thing in objects:
         rgb = np.add(RGB[thing.colour], rng.integers(-18, 19, 3)).clip(0, 255)
-        mask = _mask(thing.shape, thing.side, math.radians(rng.uniform(-15, 15)))
+        mask = _mask(thing.shape, thing.side, math.radians(rng.uniform(-4, 4)))
         image.paste(tuple(rgb.tolist()), (thing.left, thing.top), mask)
     noise = rng.integers(-9, 10, (SIDE, SIDE, 1), dtype=np.int8)
     return (np.asarray(image) + noise).clip(0, 255).astype(np.uint8)
