@@ -258,11 +258,12 @@ def train(
     run = Run(out)
     recipe = {**dataclasses.asdict(preset), "data": str(data), "seed": seed}
     run.open(json.loads(json.dumps(recipe)))
-    keras.utils.set_random_seed(seed)
     cache_dir = cache_dir or default_cache()
     training, validation = (
         load(data, name, data_dir=data_dir) for name in ("train", "validation")
     )
+    # Now, as TFDS draws names for its files while it prepares data.
+    keras.utils.set_random_seed(seed)
     captioner = build(
         preset,
         (c for captions in training.captions for c in captions),

@@ -5,10 +5,14 @@ import csv
 import functools
 import os
 import pathlib
+import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
+import types
 
 import numpy as np
 import PIL.Image
@@ -18,6 +22,7 @@ import sat_tf
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 200, 30)}
 SIDES = {"left": 2, "right": 18}
 IMAGES = {"train": 12, "validation": 4, "test": 4}
+TIMEOUT = 600  # seconds, on a busy machine
 EPOCHS, STEPS = 2, 3  # per epoch: 12 images, all captions of 4 at a time
 
 # Soft for an epoch, then hard: a run has to survive being stopped in either.
@@ -100,11 +105,48 @@ def sat_tf_process(*arguments, code=None, **options):
 def command(*arguments):
     """Runs `sat-tf` to its end: exit status, standard output, standard error."""
     process = sat_tf_process(*arguments)
-    output, errors = process.communicate(timeout=300)
+    output, errors = process.communicate(timeout=TIMEOUT)
     return process.returncode, output, errors
+
+
+# Saves after every update, says so, and dawdles: the parent has time to stop it.
+DAWDLING = """
+import sys, time
+from sat_tf import cli, training
+
+def save_and_say(self, captioner, progress, save=training.Run.save_checkpoint):
+    save(self, captioner, progress)
+    print("saved", progress.step, flush=True)
+    time.sleep(0.3)
+
+training.SAVE_EVERY = 1
+training.Run.save_checkpoint = save_and_say
+sys.exit(cli.main())
+"""
+
+
+def stopped(how, step, out):
+    """Trains until some time after the checkpoint of `step`: status and errors."""
+    process = sat_tf_process(*train_arguments(out), code=DAWDLING)
+    for line in process.stdout:
+        if line == f"saved {step}\n":
+            time.sleep(random.uniform(0, 0.35))  # any moment: a save takes 0.05 s
+            process.send_signal(how)
+            break
+    _, errors = process.communicate(timeout=TIMEOUT)
+    return process.returncode, errors
 
 
 @functools.cache
 def trained():
-    """Exit status, output and errors of the training of `run` in the workplace."""
-    return command(*train_arguments("run"), "--json")
+    """The training of `run` in the workplace, as it may go: in three processes.
+
+    Returns:
+        what came of each: `killed` in the soft epoch and `interrupted` in the hard
+        one (status, errors), and `finished` (status, output, errors).
+    """
+    return types.SimpleNamespace(
+        killed=stopped(signal.SIGKILL, 1, "run"),
+        interrupted=stopped(signal.SIGINT, STEPS + 1, "run"),
+        finished=command(*train_arguments("run"), "--json"),
+    )

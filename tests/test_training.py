@@ -1,12 +1,10 @@
-"""Training for hours: stopped at any moment a run goes on, and nothing is lost."""
+"""Training for hours, its arithmetic left out; test_cli.py kills real processes."""
 
 import dataclasses
 import errno
 import functools
 import json
 import os
-import signal
-import time
 import types
 
 import numpy as np
@@ -20,80 +18,10 @@ from sat_tf.estimators import Reinforce, Soft
 from sat_tf.generation import Caption
 from sat_tf.presets import ARCTIC, PAPER, PRESETS, Preset, get_preset
 
-# ------------------------------------------------------- a run that is really stopped
-
-# Saves after every update, says so, and dawdles: the parent has time to kill it.
-DAWDLING = """
-import sys, time
-from sat_tf import cli, training
-
-def save_and_say(self, captioner, progress, save=training.Run.save_checkpoint):
-    save(self, captioner, progress)
-    print("saved", progress.step, flush=True)
-    time.sleep(0.3)
-
-training.SAVE_EVERY = 1
-training.Run.save_checkpoint = save_and_say
-sys.exit(cli.main())
-"""
-
-
-def stopped_after(step, how, out, delay):
-    """Trains until `delay` seconds after the checkpoint of `step`; output, status."""
-    process = own_run.sat_tf_process(*own_run.train_arguments(out), code=DAWDLING)
-    for line in process.stdout:
-        if line == f"saved {step}\n":
-            time.sleep(delay)
-            process.send_signal(how)
-            break
-    _, errors = process.communicate(timeout=120)
-    return process.returncode, errors
-
 
 def arrays_of(path):
     with np.load(path) as arrays:
         return {name: arrays[name] for name in arrays.files if name != "progress"}
-
-
-@pytest.mark.slow
-def test_a_run_stopped_twice_ends_with_the_same_weights(monkeypatch, capsys):
-    """Killed in the soft epoch, interrupted in the hard one, ended by a third process.
-
-    Weights, optimizer, baseline, seeds, batch statistics: all in the checkpoint.
-    """
-    rng = np.random.default_rng()
-    status, errors = stopped_after(1, signal.SIGKILL, "stopped", rng.uniform(0, 0.35))
-    assert status == -signal.SIGKILL, errors
-    status, errors = stopped_after(
-        STEPS + 1, signal.SIGINT, "stopped", rng.uniform(0, 0.35)
-    )
-    assert status == 130, errors
-    assert "stopped. What was saved is whole, and the same command goes on" in errors
-    assert "Traceback" not in errors
-
-    for name, value in own_run.environment().items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(own_run.workplace())
-    assert cli.main(own_run.train_arguments("stopped")) == 0
-    assert "Best captioner: stopped/model" in capsys.readouterr().out
-
-    status, _, errors = own_run.trained()
-    assert status == 0, errors
-    one, other = (own_run.workplace() / name for name in ("run", "stopped"))
-    for file in ("checkpoint.npz", "model/weights.npz"):
-        expected, found = arrays_of(one / file), arrays_of(other / file)
-        assert expected.keys() == found.keys()
-        for name, array in expected.items():
-            np.testing.assert_array_equal(array, found[name], err_msg=name)
-    rows = [json.loads((x / "history.json").read_text()) for x in (one, other)]
-    assert [row["epoch"] for row in rows[1]] == [1, 2]
-    for row, again in zip(*rows, strict=True):  # what is measured at an epoch's end
-        ends = [k for k in row if k.startswith("val_")]
-        assert {k: row[k] for k in ends} == {k: again[k] for k in ends}
-    assert not list(other.rglob(".*.tmp"))
-
-
-# -------------------------------- the rest of a run, with the arithmetic left out
 
 
 @functools.cache
