@@ -306,7 +306,7 @@ def test_padding_contributes_exactly_nothing(kind, monkeypatch):
     model = settled(toy(kind(**options), lambda_ds=0.3, label_smoothing=0.1))
     monkeypatch.setattr(model, "_seed", lambda: tf.constant([17, 5]))
     short, long = (
-        gradients(model, lambda data=batch(model, padding=n): model.loss_of(data)[0])
+        gradients(model, lambda n=n: model.loss_of(batch(model, padding=n))[0])
         for n in (0, 3)
     )
     np.testing.assert_allclose(short, long, rtol=2e-5, atol=2e-6)
