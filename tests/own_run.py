@@ -117,7 +117,7 @@ from sat_tf import cli, training
 def save_and_say(self, captioner, progress, save=training.Run.save_checkpoint):
     save(self, captioner, progress)
     print("saved", progress.step, flush=True)
-    time.sleep(0.3)
+    time.sleep(1)
 
 training.SAVE_EVERY = 1
 training.Run.save_checkpoint = save_and_say
@@ -130,7 +130,9 @@ def stopped(how, step, out):
     process = sat_tf_process(*train_arguments(out), code=DAWDLING)
     for line in process.stdout:
         if line == f"saved {step}\n":
-            time.sleep(random.uniform(0, 0.35))  # any moment: a save takes 0.05 s
+            # A kill at any moment; an interrupt while Python sleeps, as TensorFlow may
+            # have finished the short run before it lets Python see the signal.
+            time.sleep(random.uniform(0, 1.2 if how == signal.SIGKILL else 0.5))
             process.send_signal(how)
             break
     _, errors = process.communicate(timeout=TIMEOUT)

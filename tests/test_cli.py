@@ -80,7 +80,7 @@ def test_without_a_command_it_says_which_there_are(capsys):
         cli.main(["--help"])
     output, errors = capsys.readouterr()
     assert "required: COMMAND" in errors
-    assert all(re.search(rf"^ +{name} ", output, re.M) for name in COMMANDS)
+    assert all(re.search(rf"^ +{name}\b", output, re.M) for name in COMMANDS)
 
 
 # ------------------------------------------------------- a run that was stopped

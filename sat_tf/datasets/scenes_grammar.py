@@ -162,7 +162,9 @@ def write_captions(objects, rng, about=()):
         relate = len(captions) < 3
         counts = (2, 2, 3) if relate else (1, 2, 2, 3)
         count = counts[rng.integers(len(counts))]
-        chosen = [objects[i] for i in rng.permutation(len(objects))[:count]]
+        first, *others = sorted(objects, key=_prominence)
+        others = [others[i] for i in rng.permutation(len(others))]
+        chosen = [first, *others[: count - 1]]
         if about and not set(about) & set(chosen):
             continue
         text = _write(chosen, objects, relate, rng)
@@ -170,6 +172,15 @@ def write_captions(objects, rng, about=()):
         if len(boxes) <= MAX_WORDS:
             captions[text] = boxes
     return list(captions.items())
+
+
+def _prominence(thing):
+    """Captions start with a large object if there is one, and with the leftmost.
+
+    The attention of eq. 4 knows h_{t-1}, which does not know y_{t-1} yet: where the
+    first words look must follow from the image, not from the words.
+    """
+    return thing.size != "large", thing.left
 
 
 def _write(chosen, objects, relate, rng):
