@@ -145,25 +145,27 @@ ARCTIC = PAPER.replace(
     dropout=0.0,
 )
 
-# Drawings, from scratch: `sat-tf demo`.
+# Drawings, from scratch: `sat-tf demo`. The length is set by the demo's six minutes,
+# not by convergence: after 600 soft steps of 80 captions 11 % of the captions were
+# wholly true, and rising fast.
 SCENES = Preset(
     trunk="convnet",
     encoder_weights=None,
     image_size=(112, 112),
     resize_mode="none",
     embedding_size=64,
-    hidden_size=192,
-    attention_size=96,
+    hidden_size=128,
+    attention_size=64,
     dropout=0.1,
     samples=4,
     reward="to_go",
     baseline="leave_one_out",
-    warm_up=3,
+    warm_up=4,
     learning_rate=2e-3,
     final_rate=1e-4,
     clip_norm=5.0,
-    batch_size=64,
-    epochs=6,
+    batch_size=80,
+    epochs=5,
 )
 
 # Photographs, frozen encoder.
