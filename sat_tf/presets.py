@@ -12,7 +12,6 @@ class Preset:
 
     Attributes:
         trunk, encoder_weights, image_size, resize_mode: see `Encoder`, `images.resize`.
-        fine_tune_after: epochs after which the trunk is trained too; `None` = never.
         encoder_rate: factor on the learning rate for the trunk.
         max_words, min_count: the vocabulary, see `Vocabulary.from_captions`.
         embedding_size, hidden_size, attention_size, dropout, output_activation,
@@ -32,7 +31,6 @@ class Preset:
     encoder_weights: str | None = "imagenet"
     image_size: tuple = (224, 224)
     resize_mode: str = "crop"
-    fine_tune_after: int | None = None
     encoder_rate: float = 1.0
     max_words: int = 10_000
     min_count: int = 1
