@@ -111,8 +111,11 @@ def command(*arguments):
 
 # Saves after every update, says so, and dawdles: the parent has time to stop it.
 DAWDLING = """
-import sys, time
+import signal, sys, time
 from sat_tf import cli, training
+
+# A shell that starts the tests in the background has them ignore interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def save_and_say(self, captioner, progress, save=training.Run.save_checkpoint):
     save(self, captioner, progress)
@@ -130,9 +133,7 @@ def stopped(how, step, out):
     process = sat_tf_process(*train_arguments(out), code=DAWDLING)
     for line in process.stdout:
         if line == f"saved {step}\n":
-            # A kill at any moment; an interrupt while Python sleeps, as TensorFlow may
-            # have finished the short run before it lets Python see the signal.
-            time.sleep(random.uniform(0, 1.2 if how == signal.SIGKILL else 0.5))
+            time.sleep(random.uniform(0, 1.2))  # any moment
             process.send_signal(how)
             break
     _, errors = process.communicate(timeout=TIMEOUT)
