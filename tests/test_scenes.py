@@ -128,8 +128,8 @@ def test_a_wrong_colour_or_a_turned_relation_makes_a_caption_false():
         "a red circle above",
         "a red circle is a blue square",
         "there is a red circle is above a blue square",
-        "a red circle above a blue square a white star",
-        "a red circle is above a blue square and a white star",
+        "a red circle above a blue square a white ring",
+        "a red circle is above a blue square and a white ring",
         "a small large red circle",
         "a red circle and and a blue square",
         "a green circle and a <unk> square",
@@ -224,7 +224,7 @@ def test_scores_count_words_and_captions():
 
 def test_a_location_per_word_is_required():
     with pytest.raises(ValueError, match="one location per word"):
-        scenes.pointing_accuracy(["a red star"], [[1, 2]], (7, 7), ["test_00000.jpg"])
+        scenes.pointing_accuracy(["a red ring"], [[1, 2]], (7, 7), ["test_00000.jpg"])
 
 
 def test_builder_writes_what_the_functions_say(tmp_path):

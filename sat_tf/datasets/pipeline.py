@@ -150,7 +150,11 @@ def _read_batches(numbers, batch, cache, key):
         }
 
     batches = numbers.map(to_tensors, _PARALLEL_READS, deterministic=True)
-    return batches.prefetch(_PREFETCH)
+    # Nothing here is tuned, but the tuner's thread sleeps for up to a minute, and the
+    # iterator waits for it when an epoch ends (TensorFlow 2.21).
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.prefetch(_PREFETCH).with_options(options)
 
 
 def _flatten(captions, vocabulary):

@@ -69,8 +69,11 @@ def _mask(shape, side, angle):
     large = Image.new("L", (side * _SUPERSAMPLING,) * 2)
     end = large.width - 1
     draw = ImageDraw.Draw(large)
-    if shape == "circle":
+    if shape in ("circle", "ring"):
         draw.ellipse([0, 0, end, end], fill=255)
+        if shape == "ring":
+            hole = end / 4
+            draw.ellipse([hole, hole, end - hole, end - hole], fill=0)
     else:
         turn = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
         points = _outline(shape) @ np.asarray(turn)
@@ -88,12 +91,6 @@ def _outline(shape):
         for _ in range(3):
             turns.append(turns[-1] @ turns[0])
         return np.concatenate([quarter @ turn for turn in turns]).astype(float)
-    corners, radii = {
-        "square": (4, [1.0]),
-        "triangle": (3, [1.0]),
-        "star": (10, [1.0, 0.42]),
-    }[shape]
-    start = math.pi / 4 if shape == "square" else math.pi / 2
+    corners, start = {"square": (4, math.pi / 4), "triangle": (3, math.pi / 2)}[shape]
     angles = start + np.arange(corners) * 2 * math.pi / corners
-    radius = np.resize(radii, corners)
-    return np.stack([radius * np.cos(angles), -radius * np.sin(angles)], -1)
+    return np.stack([np.cos(angles), -np.sin(angles)], -1)

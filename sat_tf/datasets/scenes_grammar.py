@@ -20,8 +20,8 @@ from typing import NamedTuple
 from sat_tf.vocabulary import tokenise
 
 SIZES = ("small", "large")
-COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
-SHAPES = ("circle", "square", "triangle", "star", "cross")
+COLOURS = ("white", "yellow", "green", "red", "purple", "blue")  # from light to dark
+SHAPES = ("circle", "square", "triangle", "ring", "cross")
 RELATIONS = ("left", "right", "above", "below")
 CONTENT = {
     **dict.fromkeys(SIZES, "size"),
@@ -144,6 +144,12 @@ def pointing_regions(words, objects):
 def write_captions(objects, rng, about=()):
     """Five different true captions of a scene.
 
+    Objects are mentioned in the order of their prominence: large ones first, then the
+    lighter. The attention of eq. 4 knows h_{t-1}, which does not know y_{t-1} yet: where
+    to look next must follow from the image, not from the words. And it must follow from
+    the object, not from its position: when captions began with the leftmost one, places
+    beside it that still saw it were preferred.
+
     Three in five relate objects; the others list one to three. The size is named in two
     phrases of three, and always where only it tells two objects apart, so a phrase
     fits one object of the scene.
@@ -151,36 +157,28 @@ def write_captions(objects, rng, about=()):
     Args:
         objects: the scene's objects, at least two.
         rng: a `numpy.random.Generator`.
-        about: if not empty, every caption mentions one of these objects.
+        about: objects that count as more prominent than all others.
 
     Returns:
         A list of (text, boxes): per word of the text the relative box
         `(ymin, xmin, ymax, xmax)` of the object it speaks of, zeros if of none.
     """
+    def prominence(thing):
+        darkness = COLOURS.index(thing.colour)
+        return thing not in about, thing.size != "large", darkness, thing.left
+
+    order = sorted(objects, key=prominence)
     captions = {}
     while len(captions) < CAPTIONS_PER_IMAGE:
         relate = len(captions) < 3
         counts = (2, 2, 3) if relate else (1, 2, 2, 3)
         count = counts[rng.integers(len(counts))]
-        first, *others = sorted(objects, key=_prominence)
-        others = [others[i] for i in rng.permutation(len(others))]
-        chosen = [first, *others[: count - 1]]
-        if about and not set(about) & set(chosen):
-            continue
+        chosen = order[:count]
         text = _write(chosen, objects, relate, rng)
         boxes = _boxes(text, chosen)
         if len(boxes) <= MAX_WORDS:
             captions[text] = boxes
     return list(captions.items())
-
-
-def _prominence(thing):
-    """Captions start with a large object if there is one, and with the leftmost.
-
-    The attention of eq. 4 knows h_{t-1}, which does not know y_{t-1} yet: where the
-    first words look must follow from the image, not from the words.
-    """
-    return thing.size != "large", thing.left
 
 
 def _write(chosen, objects, relate, rng):
