@@ -1,11 +1,9 @@
 """Show, Attend and Tell: the main path, from images to the training step."""
 
-import math
-
 import keras
 import tensorflow as tf
 
-from sat_tf import generation, losses, recurrence, storage
+from sat_tf import generation, logs, losses, recurrence, storage, updates
 from sat_tf.attention import Attention
 from sat_tf.decoder import Decoder
 from sat_tf.decoding import LOCATION_RULES, DecodingOptions
@@ -13,16 +11,6 @@ from sat_tf.encoder import Encoder
 from sat_tf.estimators import ESTIMATORS, Trace
 from sat_tf.recurrence import look
 from sat_tf.vocabulary import Vocabulary
-
-SHOWN = (
-    "loss",
-    "log_likelihood",
-    "attention_entropy",
-    "attention_gradient",
-    "baseline",
-    "advantage",
-    "advantage_variance",
-)
 
 
 @keras.saving.register_keras_serializable("sat_tf")
@@ -98,8 +86,7 @@ class ShowAttendTell(keras.Model):
         self.attention.build((None, encoder.size), (None, hidden_size))
         self.decoder.build((None, None, encoder.size))
         self.seeds = keras.random.SeedGenerator(17, name="seeds")
-        # Not when first shown: variables born in a trace make it happen twice.
-        self.means = {name: keras.metrics.Mean(name=name) for name in SHOWN}
+        self.means = logs.running_means()
         self.decoder_options = {}
         self.decoding_graphs = {}
         self.built = True
@@ -292,7 +279,7 @@ class ShowAttendTell(keras.Model):
             scaled = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
         gradients = tape.gradient(scaled, variables)
-        self._apply(gradients, variables)
+        updates.apply(self, gradients)
         inside = {id(v) for v in self.attention.trainable_variables}
         pairs = zip(gradients, variables, strict=True)
         extra = {
@@ -323,11 +310,7 @@ class ShowAttendTell(keras.Model):
             self.decoder_options = dict(named)
         self.encoder_optimizer = None
         if self.encoder_rate != 1.0 and self.encoder.trainable_variables:
-            # Adam's step does not depend on the gradient's scale, so a factor on the
-            # gradient would do nothing.
-            config = {**self.optimizer.get_config(), "learning_rate": 0.0}
-            self.encoder_optimizer = type(self.optimizer).from_config(config)
-            self.encoder_optimizer.build(self.encoder.trainable_variables)
+            self.encoder_optimizer = updates.encoder_optimizer(self)
 
     def get_compile_config(self):
         """What `compile` was given, for a saved model."""
@@ -339,18 +322,6 @@ class ShowAttendTell(keras.Model):
         decoder = config.pop("decoder")
         self.compile(**keras.saving.deserialize_keras_object(config), decoder=decoder)
         self.optimizer.build(self.trainable_variables)
-
-    def _apply(self, gradients, variables):
-        pairs = list(zip(gradients, variables, strict=True))
-        if self.encoder_optimizer is None:
-            _update(self.optimizer, pairs)
-            return
-        inside = {id(v) for v in self.encoder.trainable_variables}
-        _update(self.optimizer, [pair for pair in pairs if id(pair[1]) not in inside])
-        rate = tf.cast(self.optimizer.learning_rate, tf.float32) * self.encoder_rate
-        self.encoder_optimizer.learning_rate.assign(rate)
-        trunk = [pair for pair in pairs if id(pair[1]) in inside]
-        _update(self.encoder_optimizer, trunk)
 
     def _evaluate(self, data):
         seed = self._seed()
@@ -366,25 +337,7 @@ class ShowAttendTell(keras.Model):
         return tf.bitcast(tf.cast(self.seeds.next(), tf.uint32), tf.int32)
 
     def _logs(self, loss, trace, extra):
-        """Running means, each weighted by the number of words it is a mean over."""
-        words = tf.reduce_sum(trace.mask)
-        per_word = tf.maximum(words, 1.0) * float(trace.log_p_word.shape[0] or 1)
-        values = {
-            "loss": loss,
-            "log_likelihood": tf.reduce_sum(trace.log_p_word) / per_word,
-            "attention_entropy": tf.reduce_sum(trace.entropy) / per_word,
-            **extra,
-        }
-        logs = {}
-        for name, value in values.items():
-            if name not in self.means:
-                self.means[name] = keras.metrics.Mean(name=name)
-            self.means[name].update_state(value, sample_weight=words)
-            logs[name] = self.means[name].result()
-        logs["perplexity"] = tf.exp(-logs["log_likelihood"])
-        most = math.log(max(self.encoder.locations, 2))
-        logs["attention_entropy_share"] = logs["attention_entropy"] / most
-        return logs
+        return logs.update(self.means, loss, trace, extra, self.encoder.locations)
 
     # ------------------------------------------------------------------- speaking
 
@@ -459,18 +412,3 @@ class ShowAttendTell(keras.Model):
         config["encoder"] = Encoder.from_config(config["encoder"])
         config["estimator"] = keras.saving.deserialize_keras_object(config["estimator"])
         return cls(config.pop("vocabulary"), **config)
-
-
-def _update(optimizer, pairs):
-    """`apply_gradients` in one pass over memory, four times as fast as op by op."""
-    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        optimizer.apply_gradients(pairs)
-        return
-    pairs = [(tf.convert_to_tensor(g), v) for g, v in pairs if g is not None]
-
-    @tf.function(jit_compile=True, autograph=False)
-    def apply(gradients):
-        variables = [v for _, v in pairs]
-        optimizer.apply_gradients(zip(gradients, variables, strict=True))
-
-    apply([g for g, _ in pairs])

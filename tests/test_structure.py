@@ -19,7 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Parts of the package, each a file or folder. One may import those of the rows above
 # its own, be it at the top or inside a function.
 ORDER = [
-    "vocabulary presets files losses diagnostics image_headers",
+    "vocabulary presets files losses logs updates diagnostics image_headers",
     "images attention estimators encoder storage meteor",
     "recurrence metrics visualisation decoding datasets",
     "decoder generation export",
