@@ -17,7 +17,8 @@ class Preset:
         embedding_size, hidden_size, attention_size, dropout, output_activation,
             label_smoothing, lambda_ds, attention_rule: see `ShowAttendTell`.
         estimator: a key of `ESTIMATORS`; samples, reward, baseline, lambda_r,
-            lambda_e, semi_sampling, coin, batch_sum: its options, see `Reinforce`.
+            lambda_e, semi_sampling, coin, batch_sum, baseline_steps: its options, see
+            `Reinforce`.
         warm_up: epochs of soft attention before the estimator takes over.
         optimizer: `adam` or `rmsprop` (Graves 2013, as the authors').
         learning_rate, final_rate: first and last rate of a cosine; per update.
@@ -51,6 +52,7 @@ class Preset:
     semi_sampling: float = 0.0
     coin: str = "image"
     batch_sum: bool = False
+    baseline_steps: int = 64
     warm_up: int = 0
     optimizer: str = "adam"
     learning_rate: float = 1e-3

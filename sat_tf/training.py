@@ -253,7 +253,9 @@ def train(
         verbose: as in `fit`.
 
     Returns:
-        the best `ShowAttendTell`, and the history: one dict per epoch.
+        the best `ShowAttendTell`, and the history: one dict per epoch. The training
+        figures of an epoch that was interrupted are means over what came after its
+        last checkpoint; the validation figures are always of the whole.
     """
     run = Run(out)
     recipe = {**dataclasses.asdict(preset), "data": str(data), "seed": seed}

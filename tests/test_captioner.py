@@ -151,11 +151,15 @@ def test_preset_without_encoder_needs_its_weights_again(tmp_path):
     for mine, theirs in zip(encoder.network.weights, trunk.weights, strict=False):
         theirs.assign(mine)
     trunk.save_weights(weights)
+    model.encoder.standardise.adapt_variance.assign([7e4] * encoder.size)
+    model.encoder.standardise.finalize_state()  # above the largest float16
     model.save_to_preset(tmp_path / "model", encoder=False, dtype="float16")
     assert (tmp_path / "model" / "weights.npz").stat().st_size < 200_000
     loaded = ShowAttendTell.from_preset(tmp_path / "model", encoder_weights=weights)
     images = np.random.default_rng(17).uniform(0, 255, (2, 32, 32, 3))
     np.testing.assert_allclose(loaded.encode(images), model.encode(images), atol=1e-6)
+    variance = loaded.encoder.standardise.adapt_variance
+    np.testing.assert_array_equal(variance, [7e4] * encoder.size)
     with pytest.raises(FileNotFoundError, match="which does not exist"):
         ShowAttendTell.from_preset(tmp_path / "model", encoder_weights="no.h5")
 
