@@ -272,6 +272,16 @@ class ShowAttendTell(keras.Model):
             self.estimator = estimator
             self.train_function = None  # traced with the old one
 
+    def fine_tune(self):
+        """Trains the encoder's trunk too from the next `fit` on, at `encoder_rate`.
+
+        Call it on a compiled captioner, between calls of `fit`: the trunk gets an
+        optimizer of its own, whose moments start when the trunk does.
+        """
+        self.encoder.network.trainable = True
+        self.encoder_optimizer = updates.encoder_optimizer(self)
+        self.train_function = None  # traced with the trunk frozen
+
     def train_step(self, data):
         """One update: likelihood, score function against the baseline, entropy."""
         with tf.GradientTape() as tape:

@@ -1,5 +1,6 @@
 """Images to annotations: a lower convolutional layer, one vector a place (3.1.1)."""
 
+import hashlib
 import pathlib
 import warnings
 
@@ -34,7 +35,8 @@ class Encoder(keras.layers.Layer):
             that reaches at least to the cut, or `None`.
         image_size: `(height, width)` in pixels.
         features_shape: `(h, w, D)`, only for `trunk="none"`.
-        trainable: fine-tune the trunk.
+        trainable: train the trunk too. Batch normalisation learns its statistics only
+            in `convnet`; see `features`.
     """
 
     def __init__(
@@ -90,7 +92,11 @@ class Encoder(keras.layers.Layer):
                 "Compute the annotations with the network they were trained on."
             )
         images = tf.cast(images, self.compute_dtype)
-        maps = self.network(images, training=training and self.network.trainable)
+        # A trunk that comes trained keeps its batch statistics (inference mode) even
+        # while it is fine-tuned: its weights and `standardise` were fitted to them,
+        # and a batch holds few distinct images, all of another kind.
+        training = training and self.trunk == "convnet" and self.network.trainable
+        maps = self.network(images, training=training)
         return tf.reshape(maps, [tf.shape(maps)[0], self.locations, self.size])
 
     def call(self, features):
@@ -158,6 +164,14 @@ def _weights_file(path):
             "Give its path, or weights='imagenet' to let Keras download them."
         )
     return path
+
+
+def weights_name(weights):
+    """What a recipe calls trunk weights: `imagenet`, `None`, or a file's content."""
+    if weights in (None, "imagenet"):
+        return weights
+    content = _weights_file(weights).read_bytes()
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def _load(network, path, **options):

@@ -12,7 +12,8 @@ class Preset:
 
     Attributes:
         trunk, encoder_weights, image_size, resize_mode: see `Encoder`, `images.resize`.
-        encoder_rate: factor on the learning rate for the trunk.
+        encoder_rate: factor on the learning rate for the trunk; fine_tune_after:
+            epochs after which a trunk that came trained is trained too, `None` = never.
         max_words, min_count: the vocabulary, see `Vocabulary.from_captions`.
         embedding_size, hidden_size, attention_size, dropout, output_activation,
             label_smoothing, lambda_ds, attention_rule: see `ShowAttendTell`.
@@ -33,6 +34,7 @@ class Preset:
     image_size: tuple = (224, 224)
     resize_mode: str = "crop"
     encoder_rate: float = 1.0
+    fine_tune_after: int | None = None
     max_words: int = 10_000
     min_count: int = 1
     embedding_size: int = 512

@@ -16,7 +16,7 @@ import tensorflow as tf
 from sat_tf import diagnostics, metrics, storage
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.datasets import load, pipeline
-from sat_tf.encoder import Encoder
+from sat_tf.encoder import Encoder, weights_name
 from sat_tf.estimators import ESTIMATORS, Soft
 from sat_tf.evaluation import cached_inputs, predict
 from sat_tf.files import replacing
@@ -43,7 +43,7 @@ def build(preset, captions, *, encoder_weights=None):
         preset.trunk,
         weights=encoder_weights or preset.encoder_weights,
         image_size=preset.image_size,
-        trainable=preset.trunk == "convnet",
+        trainable=preset.trunk == "convnet" and preset.fine_tune_after is None,
     )
     kind = ESTIMATORS[preset.estimator]
     return ShowAttendTell(
@@ -88,6 +88,7 @@ class Progress:
     step: int = 0
     best: float = -1.0
     best_epoch: int = -1
+    fine_tuning: bool = False
     history: list = dataclasses.field(default_factory=list)
 
 
@@ -123,7 +124,7 @@ class Run:
             left.unlink()
 
     def save_checkpoint(self, captioner, progress):
-        """Every variable and the progress, in one file, replaced at once."""
+        """Every variable that is trained and the progress, in one file, at once."""
         variables = _all_variables(captioner)
         arrays = {f"{i:05d}": v.numpy() for i, v in enumerate(variables)}
         state = json.dumps(dataclasses.asdict(progress))
@@ -174,15 +175,21 @@ class Run:
         if not path.is_file():
             return Progress()
         with np.load(path) as arrays:
+            progress = Progress(**json.loads(str(arrays["progress"])))
+            if progress.fine_tuning:
+                captioner.fine_tune()
             for i, variable in enumerate(_all_variables(captioner)):
                 variable.assign(arrays[f"{i:05d}"])
-            return Progress(**json.loads(str(arrays["progress"])))
+            return progress
 
 
 def _all_variables(captioner):
+    """All that changes in training: a frozen trunk's weights are where they were."""
+    network = captioner.encoder.network
+    frozen = set() if network.trainable else {id(v) for v in network.variables}
     optimizers = [captioner.optimizer, captioner.encoder_optimizer]
     owned = [v for o in optimizers if o is not None for v in o.variables]
-    return [*captioner.variables, *owned]
+    return [*(v for v in captioner.variables if id(v) not in frozen), *owned]
 
 
 class Keep(keras.callbacks.Callback):
@@ -258,7 +265,13 @@ def train(
         last checkpoint; the validation figures are always of the whole.
     """
     run = Run(out)
-    recipe = {**dataclasses.asdict(preset), "data": str(data), "seed": seed}
+    recipe = {
+        **dataclasses.asdict(preset),
+        "data": str(data),
+        "seed": seed,
+        # The checkpoint does not hold a frozen trunk: it must be the same again.
+        "encoder_fingerprint": weights_name(encoder_weights or preset.encoder_weights),
+    }
     run.open(json.loads(json.dumps(recipe)))
     cache_dir = cache_dir or default_cache()
     training, validation = (
@@ -289,7 +302,8 @@ def train(
         captioner.vocabulary,
         batch_size=preset.batch_size,
         seed=seed,
-        together=key == "image",
+        # One schedule for the whole run, or a step would mean something else after.
+        together=key == "image" or preset.fine_tune_after is not None,
     )
     per_epoch = schedule.steps_per_epoch
     optimizer = make_optimizer(preset, per_epoch * preset.epochs)
@@ -302,6 +316,11 @@ def train(
         if epoch - max(progress.best_epoch, warm_up) > preset.patience:
             break
         captioner.use(Soft() if epoch < warm_up else hard)
+        if epoch == preset.fine_tune_after and not progress.fine_tuning:
+            captioner.fine_tune()
+            progress.fine_tuning = True
+        # Features until then, pixels afterwards.
+        inputs, key = cached_inputs(captioner, training, cache_dir)
         logs = captioner.fit(
             pipeline.training_batches(
                 inputs, schedule, key=key, start_step=progress.step

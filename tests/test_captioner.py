@@ -85,6 +85,34 @@ def test_a_trained_encoder_learns_and_a_frozen_one_does_not():
         assert bool(before) == (rate > 0)
 
 
+def test_fine_tuning_starts_when_it_is_asked_for():
+    """At its own rate, and without new batch statistics."""
+    model = drawn()
+    encoder = model.encoder
+    encoder.trunk = "mobilenet"  # any that came trained
+    encoder.network.trainable = False
+    model.encoder_rate = 0.1
+    model.compile(optimizer=keras.optimizers.Adam(0.01))
+    data = dataset(pictures(model))
+
+    def moved():
+        before = [v.numpy() for v in encoder.network.weights]
+        model.fit(data, steps_per_epoch=1, verbose=0, shuffle=False)
+        return {
+            v.path: np.abs(v.numpy() - was).max()
+            for v, was in zip(encoder.network.weights, before, strict=True)
+        }
+
+    assert not any(moved().values())
+    model.fine_tune()
+    steps = moved()
+    for path, step in steps.items():
+        # Adam's first step has the size of its rate.
+        wanted = 0 if "moving" in path else 0.01 * 0.1
+        assert step == pytest.approx(wanted, rel=0.01), path
+    assert sum("moving" in path for path in steps) == 10
+
+
 def test_learns_a_caption_and_says_it():
     model = drawn()
     model.compile(optimizer=keras.optimizers.Adam(0.01), decoder="beam")
