@@ -38,6 +38,9 @@ class ShowAttendTell(keras.Model):
         encoder_rate: factor on the learning rate of a trainable encoder.
         resize_mode: how image files become `encoder.image_size`: `crop`, `squash` or
             `none`, see `images.resize`.
+        dtype: policy of all but the encoder, which has its own: `float32` or
+            `mixed_bfloat16` (weights, softmax, likelihoods and score terms stay
+            float32); by default Keras' global one.
     """
 
     # The fused attention compiles by itself; the loop around it is faster without.
@@ -61,7 +64,8 @@ class ShowAttendTell(keras.Model):
         resize_mode="crop",
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # Features come in float32, for the encoder to standardise.
+        super().__init__(autocast=False, **kwargs)
         if not isinstance(vocabulary, Vocabulary):
             vocabulary = Vocabulary(vocabulary)
         if isinstance(estimator, str):
@@ -74,13 +78,15 @@ class ShowAttendTell(keras.Model):
         self.attention_rule = attention_rule or estimator.attention
         self.encoder_rate = encoder_rate
         self.resize_mode = resize_mode
-        self.attention = Attention(attention_size, name="attention")
+        dtype = self.dtype_policy
+        self.attention = Attention(attention_size, dtype=dtype, name="attention")
         self.decoder = Decoder(
             len(vocabulary),
             embedding_size=embedding_size,
             hidden_size=hidden_size,
             dropout=dropout,
             output_activation=output_activation,
+            dtype=dtype,
             name="decoder",
         )
         self.attention.build((None, encoder.size), (None, hidden_size))
@@ -112,7 +118,7 @@ class ShowAttendTell(keras.Model):
             memory: `annotations` `[B, L, D]` and their `projection` `[B, L, A]`.
             state: h_0 and c_0, `[1, B, n]` each.
         """
-        annotations = self.encoder(features)
+        annotations = tf.cast(self.encoder(features), self.compute_dtype)
         memory = {
             "annotations": annotations,
             "projection": self.attention.project(annotations),
@@ -137,7 +143,7 @@ class ShowAttendTell(keras.Model):
         weights = choose(logits)
         annotations = memory["annotations"]
         one_hot = getattr(choose, "one_hot", False)
-        context = look(annotations, tf.cast(weights, annotations.dtype), one_hot)
+        context = look(annotations, weights, one_hot)
         context, beta = self.decoder.gate(context, state[0])
         embedded = self.decoder.embed(tokens)
         hidden, cell = self.decoder.recur(embedded, context, *state)
@@ -204,7 +210,7 @@ class ShowAttendTell(keras.Model):
             tf.transpose(x, [1, 2, 0, 3]) for x in outputs
         )
         words = self.decoder.logits(embedded[None], hidden, context, training=training)
-        return words, tf.cast(logits, tf.float32), tf.cast(weights, tf.float32)
+        return words, logits, weights
 
     def trace(self, data, select, *, one_hot=False, samples=1, training=False):
         """The `Trace` of a batch, and the word logits `[S, B, T, V]` behind it."""
@@ -229,9 +235,9 @@ class ShowAttendTell(keras.Model):
         return trace, words
 
     def features_of(self, data, training=False):
-        """`[B, L, D]` of a batch as `fit` takes it, whichever form it came in."""
+        """Float32 `[B, L, D]` of a batch as `fit` takes it, in whichever form."""
         if "annotations" in data:
-            return tf.cast(data["annotations"], self.compute_dtype)
+            return tf.cast(data["annotations"], tf.float32)
         return self.encode(data["image"], training)
 
     def call(self, data, training=False):
@@ -398,6 +404,7 @@ class ShowAttendTell(keras.Model):
             "attention_rule": self.attention_rule,
             "encoder_rate": self.encoder_rate,
             "resize_mode": self.resize_mode,
+            "dtype": self.dtype_policy.name,
         }
 
     def save_to_preset(self, folder, **options):

@@ -26,6 +26,8 @@ class Preset:
         clip_norm: global norm of the gradient at most; `None` = as it is.
         batch_size: captions; epochs: passes over all captions; patience: epochs
             without a better validation BLEU-4 before training stops.
+        dtype: `float32` or `mixed_bfloat16`: half the memory traffic, and faster where
+            the hardware has it; weights stay float32.
         max_length: words of a caption in validation, at most.
     """
 
@@ -63,6 +65,7 @@ class Preset:
     batch_size: int = 64
     epochs: int = 30
     patience: int = 10
+    dtype: str = "float32"
     max_length: int = 20
 
     def estimator_options(self, kind):

@@ -22,6 +22,7 @@ from sat_tf.evaluation import cached_inputs, predict
 from sat_tf.files import replacing
 from sat_tf.vocabulary import Vocabulary
 
+DTYPES = ("float32", "mixed_bfloat16")
 SAVE_EVERY = 200  # updates between checkpoints: about a minute's work at paper size
 
 
@@ -38,12 +39,18 @@ def build(preset, captions, *, encoder_weights=None):
             f"Expected estimator to be one of {', '.join(ESTIMATORS)}. "
             f"Received: estimator={preset.estimator!r}. Choose one of them."
         )
+    if preset.dtype not in DTYPES:
+        raise ValueError(
+            f"Expected dtype to be one of {', '.join(DTYPES)}. "
+            f"Received: dtype={preset.dtype!r}. Choose one of them."
+        )
     vocabulary = Vocabulary.from_captions(captions, preset.max_words, preset.min_count)
     encoder = Encoder(
         preset.trunk,
         weights=encoder_weights or preset.encoder_weights,
         image_size=preset.image_size,
         trainable=preset.trunk == "convnet" and preset.fine_tune_after is None,
+        dtype=preset.dtype,
     )
     kind = ESTIMATORS[preset.estimator]
     return ShowAttendTell(
@@ -60,6 +67,7 @@ def build(preset, captions, *, encoder_weights=None):
         attention_rule="expected" if kind is Soft else preset.attention_rule,
         encoder_rate=preset.encoder_rate,
         resize_mode=preset.resize_mode,
+        dtype=preset.dtype,
     )
 
 
