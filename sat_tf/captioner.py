@@ -10,6 +10,7 @@ from sat_tf.decoding import LOCATION_RULES, DecodingOptions
 from sat_tf.encoder import Encoder
 from sat_tf.estimators import ESTIMATORS, Trace
 from sat_tf.recurrence import look
+from sat_tf.scheduled_sampling import shifted, with_own_words
 from sat_tf.vocabulary import Vocabulary
 
 
@@ -22,6 +23,7 @@ class ShowAttendTell(keras.Model):
     `"annotations": [B, L, D]` (features computed once by `encode`) in place of
     `"image"`. Tokens end in `<eos>` and are padded with 0. Captions that share images
     may come with fewer of them and `"rows"`, int `[B]`: which one each is about.
+    Words to go in that are not the caption's own come as `"inputs"`, int `[B, T]`.
 
     Args:
         vocabulary: a `Vocabulary`, or the list of its words.
@@ -94,6 +96,8 @@ class ShowAttendTell(keras.Model):
         self.seeds = keras.random.SeedGenerator(17, name="seeds")
         self.means = logs.running_means()
         self.decoder_options = {}
+        self.scheduled_sampling = 0.0
+        self.encoder_optimizer = None
         self.decoding_graphs = {}
         self.built = True
 
@@ -215,7 +219,7 @@ class ShowAttendTell(keras.Model):
     def trace(self, data, select, *, one_hot=False, samples=1, training=False):
         """The `Trace` of a batch, and the word logits `[S, B, T, V]` behind it."""
         tokens = tf.cast(data["tokens"], tf.int32)
-        inputs = tf.pad(tokens[:, :-1], [[0, 0], [1, 0]])
+        inputs = data.get("inputs", shifted(tokens))
         features = self.features_of(data, training)
         words, logits, weights = self.unroll(
             features,
@@ -249,6 +253,8 @@ class ShowAttendTell(keras.Model):
     def loss_of(self, data):
         """The scalar to minimise on a batch, and its `Trace`."""
         seed = self._seed()
+        if self.scheduled_sampling:
+            data = with_own_words(self, data, seed)
         trace, words = self.trace(
             data,
             lambda e, t: self.estimator.select(e, training=True, seed=seed, step=t),
@@ -313,14 +319,18 @@ class ShowAttendTell(keras.Model):
         words = tf.maximum(tf.reduce_sum(trace.mask), 1.0)
         return self._logs(-tf.reduce_sum(trace.log_p_word) / words, trace, {})
 
-    def compile(self, *args, decoder=None, **kwargs):
+    def compile(self, *args, decoder=None, scheduled_sampling=0.0, **kwargs):
         """As Keras; a trainable encoder with its own rate gets its own optimizer.
 
         Args:
             decoder: default of `generate`: `greedy`, `sample`, `beam`, or a dict of
                 the fields of `DecodingOptions`.
+            scheduled_sampling: probability that training feeds the captioner's own
+                word in place of the caption's, or a Keras schedule of it over the
+                updates, see `scheduled_sampling.rising`. 0 costs nothing.
         """
         super().compile(*args, **kwargs)
+        self.scheduled_sampling = scheduled_sampling
         if decoder is not None:
             named = {"decoder": decoder} if isinstance(decoder, str) else decoder
             self.decoder_options = dict(named)
@@ -330,14 +340,23 @@ class ShowAttendTell(keras.Model):
 
     def get_compile_config(self):
         """What `compile` was given, for a saved model."""
-        return {**(super().get_compile_config() or {}), "decoder": self.decoder_options}
+        own = {
+            "decoder": self.decoder_options,
+            "fine_tuning": self.encoder_optimizer is not None,
+            "scheduled_sampling": keras.saving.serialize_keras_object(
+                self.scheduled_sampling
+            ),
+        }
+        return {**(super().get_compile_config() or {}), **own}
 
     def compile_from_config(self, config):
         """Compiles a loaded model as it was saved."""
         config = dict(config)
-        decoder = config.pop("decoder")
+        decoder, fine_tuning = config.pop("decoder"), config.pop("fine_tuning")
         self.compile(**keras.saving.deserialize_keras_object(config), decoder=decoder)
-        self.optimizer.build(self.trainable_variables)
+        if fine_tuning:
+            self.fine_tune()
+        updates.build(self)
 
     def _evaluate(self, data):
         seed = self._seed()

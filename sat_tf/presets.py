@@ -17,10 +17,15 @@ class Preset:
         max_words, min_count: the vocabulary, see `Vocabulary.from_captions`.
         embedding_size, hidden_size, attention_size, dropout, output_activation,
             label_smoothing, lambda_ds, attention_rule: see `ShowAttendTell`.
+        word_vectors: text file of pretrained word vectors of `embedding_size` numbers,
+            GloVe's or word2vec's, to start the word embedding from.
         estimator: a key of `ESTIMATORS`; samples, reward, baseline, lambda_r,
             lambda_e, semi_sampling, coin, batch_sum, baseline_steps: its options, see
             `Reinforce`.
         warm_up: epochs of soft attention before the estimator takes over.
+        scheduled_sampling: probability, at the end of training, that the captioner's
+            own word goes in instead of the caption's; it rises linearly from 0 over
+            all updates of all epochs. 0 = off.
         optimizer: `adam` or `rmsprop` (Graves 2013, as the authors').
         learning_rate, final_rate: first and last rate of a cosine; per update.
         clip_norm: global norm of the gradient at most; `None` = as it is.
@@ -47,6 +52,7 @@ class Preset:
     label_smoothing: float = 0.0
     lambda_ds: float = 0.0
     attention_rule: str = "argmax"
+    word_vectors: str | None = None
     estimator: str = "reinforce"
     samples: int = 1
     reward: str = "sum"
@@ -58,6 +64,7 @@ class Preset:
     batch_sum: bool = False
     baseline_steps: int = 64
     warm_up: int = 0
+    scheduled_sampling: float = 0.0
     optimizer: str = "adam"
     learning_rate: float = 1e-3
     final_rate: float = 1e-3

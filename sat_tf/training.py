@@ -13,13 +13,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import diagnostics, metrics, storage
+from sat_tf import diagnostics, metrics, storage, updates, word_vectors
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.datasets import load, pipeline
 from sat_tf.encoder import Encoder, weights_name
 from sat_tf.estimators import ESTIMATORS, Soft
 from sat_tf.evaluation import cached_inputs, predict
 from sat_tf.files import replacing
+from sat_tf.scheduled_sampling import rising
 from sat_tf.vocabulary import Vocabulary
 
 DTYPES = ("float32", "mixed_bfloat16")
@@ -113,12 +114,16 @@ class Run:
         self.model = self.folder / "model"
         self._writer = None
 
+    @property
+    def begun(self):
+        """Whether there is a checkpoint to go on from."""
+        return (self.folder / "checkpoint.npz").is_file()
+
     def open(self, recipe):
         """Makes the folder, or checks that it holds a run of the same recipe."""
         path = self.folder / "preset.json"
         text = json.dumps(recipe, indent=1) + "\n"
-        begun = path.is_file() and (self.folder / "checkpoint.npz").is_file()
-        if begun and path.read_text() != text:
+        if path.is_file() and self.begun and path.read_text() != text:
             old = json.loads(path.read_text())
             changed = [k for k in recipe if old.get(k) != recipe[k]]
             raise ValueError(
@@ -179,10 +184,9 @@ class Run:
 
     def load_checkpoint(self, captioner):
         """Restores what `save_checkpoint` wrote; a fresh `Progress` if nothing was."""
-        path = self.folder / "checkpoint.npz"
-        if not path.is_file():
+        if not self.begun:
             return Progress()
-        with np.load(path) as arrays:
+        with np.load(self.folder / "checkpoint.npz") as arrays:
             progress = Progress(**json.loads(str(arrays["progress"])))
             if progress.fine_tuning:
                 captioner.fine_tune()
@@ -301,6 +305,10 @@ def train(
             "Set more epochs, or --set warm_up=0."
         )
     captioner.seeds.state.assign([seed, 0])
+    if preset.word_vectors and not run.begun:
+        coverage = word_vectors.set_embedding(captioner, preset.word_vectors)
+        if verbose:
+            print(coverage, flush=True)
     inputs, key = cached_inputs(captioner, training, cache_dir)
     if key == "annotations":
         sample = np.random.default_rng(seed).choice(len(inputs), min(512, len(inputs)))
@@ -314,9 +322,13 @@ def train(
         together=key == "image" or preset.fine_tune_after is not None,
     )
     per_epoch = schedule.steps_per_epoch
-    optimizer = make_optimizer(preset, per_epoch * preset.epochs)
-    captioner.compile(optimizer=optimizer)
-    optimizer.build(captioner.trainable_variables)
+    total_steps = per_epoch * preset.epochs
+    optimizer = make_optimizer(preset, total_steps)
+    captioner.compile(
+        optimizer=optimizer,
+        scheduled_sampling=rising(preset.scheduled_sampling, total_steps),
+    )
+    updates.build(captioner)
     progress = run.load_checkpoint(captioner)
     keep = Keep(run, progress, schedule, training.file_names)
 

@@ -15,6 +15,11 @@ def encoder_optimizer(captioner):
     return optimizer
 
 
+def build(captioner):
+    """Makes the moments of a compiled captioner now, for a saved state to be put in."""
+    captioner.optimizer.build(_split(captioner, captioner.trainable_variables)[0])
+
+
 def apply(captioner, gradients):
     """One update of a compiled captioner.
 
@@ -22,16 +27,26 @@ def apply(captioner, gradients):
         captioner: a `ShowAttendTell`.
         gradients: one per trainable variable, in their order.
     """
-    pairs = list(zip(gradients, captioner.trainable_variables, strict=True))
-    optimizer, trunks = captioner.optimizer, captioner.encoder_optimizer
-    if trunks is None:
-        _apply(optimizer, pairs)
-        return
-    inside = {id(v) for v in captioner.encoder.trainable_variables}
-    _apply(optimizer, [pair for pair in pairs if id(pair[1]) not in inside])
-    rate = tf.cast(optimizer.learning_rate, tf.float32) * captioner.encoder_rate
-    trunks.learning_rate.assign(rate)
-    _apply(trunks, [pair for pair in pairs if id(pair[1]) in inside])
+    variables = captioner.trainable_variables
+    found = {id(v): g for g, v in zip(gradients, variables, strict=True)}
+    main, trunk = (
+        [(found[id(v)], v) for v in part] for part in _split(captioner, variables)
+    )
+    optimizer = captioner.optimizer
+    _apply(optimizer, main)
+    if trunk:
+        rate = tf.cast(optimizer.learning_rate, tf.float32) * captioner.encoder_rate
+        captioner.encoder_optimizer.learning_rate.assign(rate)
+        _apply(captioner.encoder_optimizer, trunk)
+
+
+def _split(captioner, variables):
+    """Those of the optimizer, and those of the trunk if it has one of its own."""
+    inside = set()
+    if captioner.encoder_optimizer is not None:
+        inside = {id(v) for v in captioner.encoder.trainable_variables}
+    main = [v for v in variables if id(v) not in inside]
+    return main, [v for v in variables if id(v) in inside]
 
 
 def _apply(optimizer, pairs):

@@ -85,7 +85,7 @@ def test_a_trained_encoder_learns_and_a_frozen_one_does_not():
         assert bool(before) == (rate > 0)
 
 
-def test_fine_tuning_starts_when_it_is_asked_for():
+def test_fine_tuning_starts_when_it_is_asked_for(tmp_path):
     """At its own rate, and without new batch statistics."""
     model = drawn()
     encoder = model.encoder
@@ -111,6 +111,14 @@ def test_fine_tuning_starts_when_it_is_asked_for():
         wanted = 0 if "moving" in path else 0.01 * 0.1
         assert step == pytest.approx(wanted, rel=0.01), path
     assert sum("moving" in path for path in steps) == 10
+
+    encoder.trunk, model.encoder_rate = "convnet", 1.0  # as it can be built again
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for name in ("optimizer", "encoder_optimizer"):
+        mine, theirs = (getattr(m, name).variables for m in (model, loaded))
+        for one, other in zip(mine, theirs, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_learns_a_caption_and_says_it():

@@ -20,8 +20,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # its own, be it at the top or inside a function.
 ORDER = [
     "vocabulary presets files losses logs updates diagnostics image_headers",
-    "images attention estimators encoder storage meteor",
-    "recurrence metrics visualisation decoding datasets",
+    "images attention estimators encoder storage meteor word_vectors",
+    "recurrence metrics visualisation decoding datasets scheduled_sampling",
     "decoder generation export",
     "captioner",
     "evaluation",

@@ -267,6 +267,35 @@ def test_other_encoder_weights_are_refused_to_a_run_under_way(
         run("none.h5")
 
 
+def test_starts_from_word_vectors_and_goes_on_without_them(quick, tmp_path, capsys):
+    path = tmp_path / "vectors.txt"
+    path.write_text("red" + 8 * " 0.25" + "\nnobody" + 8 * " 1.5" + "\n")
+    options = {"word_vectors": str(path), "warm_up": 0, "embedding_size": 8}
+    captioner, _ = quick.train(tmp_path / "run", **options)
+    row = captioner.vocabulary.id_of("red")
+    table = captioner.decoder.embedding.embeddings.numpy()
+    np.testing.assert_array_equal(table[row], 8 * [0.25])
+    assert (np.delete(table, row, axis=0) != 0.25).all()
+    assert not capsys.readouterr().out  # verbose=0
+    path.unlink()
+    quick.train(tmp_path / "run", **options)  # its checkpoint has them
+
+
+def test_scheduled_sampling_is_handed_over(quick, tmp_path, monkeypatch):
+    seen, compile = [], training.ShowAttendTell.compile
+
+    def spy(self, *args, **kwargs):
+        seen.append(kwargs["scheduled_sampling"])
+        return compile(self, *args, **kwargs)
+
+    monkeypatch.setattr(training.ShowAttendTell, "compile", spy)
+    quick.train(tmp_path / "off", warm_up=0)
+    quick.train(tmp_path / "on", warm_up=0, scheduled_sampling=0.4)
+    assert seen[0] == 0
+    assert float(seen[1](EPOCHS * STEPS)) == pytest.approx(0.4)
+    assert float(seen[1](EPOCHS * STEPS / 2)) == pytest.approx(0.2)
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 @pytest.mark.parametrize("file", ["checkpoint.npz", "model/weights.npz"])
 def test_a_full_disk_leaves_the_last_checkpoint(
