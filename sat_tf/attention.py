@@ -1,5 +1,7 @@
 """f_att: how well each location suits the next word (eq. 4-5). No sampling here."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -10,6 +12,7 @@ import tensorflow as tf
 @tf.function(jit_compile=True, autograph=False)
 def _fused_scores(projection, query, vector):
     hidden = tf.tanh(projection[None] + query[:, :, None])
+    hidden, vector = tf.cast(hidden, tf.float32), tf.cast(vector, tf.float32)
     return tf.einsum("sbla,a->sbl", hidden, vector)
 
 
@@ -17,7 +20,10 @@ def _scores(projection, query, vector):
     # One beam at a time: at K = 3, B = 32 the whole temporary is mapped and faulted in
     # anew at every word, which takes 2.6 times as long.
     beams = [
-        tf.linalg.matvec(tf.tanh(projection + one[:, None]), vector)
+        tf.linalg.matvec(
+            tf.cast(tf.tanh(projection + one[:, None]), tf.float32),
+            tf.cast(vector, tf.float32),
+        )
         for one in tf.unstack(query)
     ]
     return tf.stack(beams)
@@ -31,7 +37,7 @@ def scores(projection, query, vector, fused=False):
         fused: compiled with XLA, for training; exported graphs must not be.
 
     Returns:
-        `[S, B, L]`.
+        float32 `[S, B, L]`: what softmax takes is never rounded to less.
     """
     return (_fused_scores if fused else _scores)(projection, query, vector)
 
@@ -49,8 +55,9 @@ class Attention(keras.layers.Layer):
     def __init__(self, size=512, **kwargs):
         super().__init__(**kwargs)
         self.size = size
-        self.project = keras.layers.Dense(size, name="project_annotations")
-        self.query = keras.layers.Dense(size, use_bias=False, name="project_hidden")
+        dense = functools.partial(keras.layers.Dense, size, dtype=self.dtype_policy)
+        self.project = dense(name="project_annotations")
+        self.query = dense(use_bias=False, name="project_hidden")
 
     def build(self, annotations_shape, hidden_shape):
         """Creates the weights from the last axes of the two inputs."""
@@ -76,7 +83,7 @@ class Attention(keras.layers.Layer):
             float32 logits `[S, B, L]`.
         """
         vector = tf.cast(tf.convert_to_tensor(self.vector), projection.dtype)
-        return tf.cast(scores(projection, self.query(hidden), vector), tf.float32)
+        return scores(projection, self.query(hidden), vector)
 
     def get_config(self):
         """Constructor arguments."""

@@ -1,28 +1,17 @@
 """Show, Attend and Tell: the main path, from images to the training step."""
 
-import math
-
 import keras
 import tensorflow as tf
 
-from sat_tf import generation, losses, recurrence, storage
+from sat_tf import generation, logs, losses, recurrence, storage, updates
 from sat_tf.attention import Attention
 from sat_tf.decoder import Decoder
 from sat_tf.decoding import LOCATION_RULES, DecodingOptions
 from sat_tf.encoder import Encoder
 from sat_tf.estimators import ESTIMATORS, Trace
 from sat_tf.recurrence import look
+from sat_tf.scheduled_sampling import shifted, with_own_words
 from sat_tf.vocabulary import Vocabulary
-
-SHOWN = (
-    "loss",
-    "log_likelihood",
-    "attention_entropy",
-    "attention_gradient",
-    "baseline",
-    "advantage",
-    "advantage_variance",
-)
 
 
 @keras.saving.register_keras_serializable("sat_tf")
@@ -34,6 +23,7 @@ class ShowAttendTell(keras.Model):
     `"annotations": [B, L, D]` (features computed once by `encode`) in place of
     `"image"`. Tokens end in `<eos>` and are padded with 0. Captions that share images
     may come with fewer of them and `"rows"`, int `[B]`: which one each is about.
+    Words to go in that are not the caption's own come as `"inputs"`, int `[B, T]`.
 
     Args:
         vocabulary: a `Vocabulary`, or the list of its words.
@@ -50,6 +40,9 @@ class ShowAttendTell(keras.Model):
         encoder_rate: factor on the learning rate of a trainable encoder.
         resize_mode: how image files become `encoder.image_size`: `crop`, `squash` or
             `none`, see `images.resize`.
+        dtype: policy of all but the encoder, which has its own: `float32` or
+            `mixed_bfloat16` (weights, softmax, likelihoods and score terms stay
+            float32); by default Keras' global one.
     """
 
     # The fused attention compiles by itself; the loop around it is faster without.
@@ -73,7 +66,8 @@ class ShowAttendTell(keras.Model):
         resize_mode="crop",
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # Features come in float32, for the encoder to standardise.
+        super().__init__(autocast=False, **kwargs)
         if not isinstance(vocabulary, Vocabulary):
             vocabulary = Vocabulary(vocabulary)
         if isinstance(estimator, str):
@@ -86,21 +80,24 @@ class ShowAttendTell(keras.Model):
         self.attention_rule = attention_rule or estimator.attention
         self.encoder_rate = encoder_rate
         self.resize_mode = resize_mode
-        self.attention = Attention(attention_size, name="attention")
+        dtype = self.dtype_policy
+        self.attention = Attention(attention_size, dtype=dtype, name="attention")
         self.decoder = Decoder(
             len(vocabulary),
             embedding_size=embedding_size,
             hidden_size=hidden_size,
             dropout=dropout,
             output_activation=output_activation,
+            dtype=dtype,
             name="decoder",
         )
         self.attention.build((None, encoder.size), (None, hidden_size))
         self.decoder.build((None, None, encoder.size))
         self.seeds = keras.random.SeedGenerator(17, name="seeds")
-        # Not when first shown: variables born in a trace make it happen twice.
-        self.means = {name: keras.metrics.Mean(name=name) for name in SHOWN}
+        self.means = logs.running_means()
         self.decoder_options = {}
+        self.scheduled_sampling = 0.0
+        self.encoder_optimizer = None
         self.decoding_graphs = {}
         self.built = True
 
@@ -125,7 +122,7 @@ class ShowAttendTell(keras.Model):
             memory: `annotations` `[B, L, D]` and their `projection` `[B, L, A]`.
             state: h_0 and c_0, `[1, B, n]` each.
         """
-        annotations = self.encoder(features)
+        annotations = tf.cast(self.encoder(features), self.compute_dtype)
         memory = {
             "annotations": annotations,
             "projection": self.attention.project(annotations),
@@ -150,7 +147,7 @@ class ShowAttendTell(keras.Model):
         weights = choose(logits)
         annotations = memory["annotations"]
         one_hot = getattr(choose, "one_hot", False)
-        context = look(annotations, tf.cast(weights, annotations.dtype), one_hot)
+        context = look(annotations, weights, one_hot)
         context, beta = self.decoder.gate(context, state[0])
         embedded = self.decoder.embed(tokens)
         hidden, cell = self.decoder.recur(embedded, context, *state)
@@ -217,12 +214,12 @@ class ShowAttendTell(keras.Model):
             tf.transpose(x, [1, 2, 0, 3]) for x in outputs
         )
         words = self.decoder.logits(embedded[None], hidden, context, training=training)
-        return words, tf.cast(logits, tf.float32), tf.cast(weights, tf.float32)
+        return words, logits, weights
 
     def trace(self, data, select, *, one_hot=False, samples=1, training=False):
         """The `Trace` of a batch, and the word logits `[S, B, T, V]` behind it."""
         tokens = tf.cast(data["tokens"], tf.int32)
-        inputs = tf.pad(tokens[:, :-1], [[0, 0], [1, 0]])
+        inputs = data.get("inputs", shifted(tokens))
         features = self.features_of(data, training)
         words, logits, weights = self.unroll(
             features,
@@ -242,9 +239,9 @@ class ShowAttendTell(keras.Model):
         return trace, words
 
     def features_of(self, data, training=False):
-        """`[B, L, D]` of a batch as `fit` takes it, whichever form it came in."""
+        """Float32 `[B, L, D]` of a batch as `fit` takes it, in whichever form."""
         if "annotations" in data:
-            return tf.cast(data["annotations"], self.compute_dtype)
+            return tf.cast(data["annotations"], tf.float32)
         return self.encode(data["image"], training)
 
     def call(self, data, training=False):
@@ -256,6 +253,8 @@ class ShowAttendTell(keras.Model):
     def loss_of(self, data):
         """The scalar to minimise on a batch, and its `Trace`."""
         seed = self._seed()
+        if self.scheduled_sampling:
+            data = with_own_words(self, data, seed)
         trace, words = self.trace(
             data,
             lambda e, t: self.estimator.select(e, training=True, seed=seed, step=t),
@@ -285,6 +284,16 @@ class ShowAttendTell(keras.Model):
             self.estimator = estimator
             self.train_function = None  # traced with the old one
 
+    def fine_tune(self):
+        """Trains the encoder's trunk too from the next `fit` on, at `encoder_rate`.
+
+        Call it on a compiled captioner, between calls of `fit`: the trunk gets an
+        optimizer of its own, whose moments start when the trunk does.
+        """
+        self.encoder.network.trainable = True
+        self.encoder_optimizer = updates.encoder_optimizer(self)
+        self.train_function = None  # traced with the trunk frozen
+
     def train_step(self, data):
         """One update: likelihood, score function against the baseline, entropy."""
         with tf.GradientTape() as tape:
@@ -292,7 +301,7 @@ class ShowAttendTell(keras.Model):
             scaled = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
         gradients = tape.gradient(scaled, variables)
-        self._apply(gradients, variables)
+        updates.apply(self, gradients)
         inside = {id(v) for v in self.attention.trainable_variables}
         pairs = zip(gradients, variables, strict=True)
         extra = {
@@ -310,47 +319,44 @@ class ShowAttendTell(keras.Model):
         words = tf.maximum(tf.reduce_sum(trace.mask), 1.0)
         return self._logs(-tf.reduce_sum(trace.log_p_word) / words, trace, {})
 
-    def compile(self, *args, decoder=None, **kwargs):
+    def compile(self, *args, decoder=None, scheduled_sampling=0.0, **kwargs):
         """As Keras; a trainable encoder with its own rate gets its own optimizer.
 
         Args:
             decoder: default of `generate`: `greedy`, `sample`, `beam`, or a dict of
                 the fields of `DecodingOptions`.
+            scheduled_sampling: probability that training feeds the captioner's own
+                word in place of the caption's, or a Keras schedule of it over the
+                updates, see `scheduled_sampling.rising`. 0 costs nothing.
         """
         super().compile(*args, **kwargs)
+        self.scheduled_sampling = scheduled_sampling
         if decoder is not None:
             named = {"decoder": decoder} if isinstance(decoder, str) else decoder
             self.decoder_options = dict(named)
         self.encoder_optimizer = None
         if self.encoder_rate != 1.0 and self.encoder.trainable_variables:
-            # Adam's step does not depend on the gradient's scale, so a factor on the
-            # gradient would do nothing.
-            config = {**self.optimizer.get_config(), "learning_rate": 0.0}
-            self.encoder_optimizer = type(self.optimizer).from_config(config)
-            self.encoder_optimizer.build(self.encoder.trainable_variables)
+            self.encoder_optimizer = updates.encoder_optimizer(self)
 
     def get_compile_config(self):
         """What `compile` was given, for a saved model."""
-        return {**(super().get_compile_config() or {}), "decoder": self.decoder_options}
+        own = {
+            "decoder": self.decoder_options,
+            "fine_tuning": self.encoder_optimizer is not None,
+            "scheduled_sampling": keras.saving.serialize_keras_object(
+                self.scheduled_sampling
+            ),
+        }
+        return {**(super().get_compile_config() or {}), **own}
 
     def compile_from_config(self, config):
         """Compiles a loaded model as it was saved."""
         config = dict(config)
-        decoder = config.pop("decoder")
+        decoder, fine_tuning = config.pop("decoder"), config.pop("fine_tuning")
         self.compile(**keras.saving.deserialize_keras_object(config), decoder=decoder)
-        self.optimizer.build(self.trainable_variables)
-
-    def _apply(self, gradients, variables):
-        pairs = list(zip(gradients, variables, strict=True))
-        if self.encoder_optimizer is None:
-            _update(self.optimizer, pairs)
-            return
-        inside = {id(v) for v in self.encoder.trainable_variables}
-        _update(self.optimizer, [pair for pair in pairs if id(pair[1]) not in inside])
-        rate = tf.cast(self.optimizer.learning_rate, tf.float32) * self.encoder_rate
-        self.encoder_optimizer.learning_rate.assign(rate)
-        trunk = [pair for pair in pairs if id(pair[1]) in inside]
-        _update(self.encoder_optimizer, trunk)
+        if fine_tuning:
+            self.fine_tune()
+        updates.build(self)
 
     def _evaluate(self, data):
         seed = self._seed()
@@ -366,25 +372,7 @@ class ShowAttendTell(keras.Model):
         return tf.bitcast(tf.cast(self.seeds.next(), tf.uint32), tf.int32)
 
     def _logs(self, loss, trace, extra):
-        """Running means, each weighted by the number of words it is a mean over."""
-        words = tf.reduce_sum(trace.mask)
-        per_word = tf.maximum(words, 1.0) * float(trace.log_p_word.shape[0] or 1)
-        values = {
-            "loss": loss,
-            "log_likelihood": tf.reduce_sum(trace.log_p_word) / per_word,
-            "attention_entropy": tf.reduce_sum(trace.entropy) / per_word,
-            **extra,
-        }
-        logs = {}
-        for name, value in values.items():
-            if name not in self.means:
-                self.means[name] = keras.metrics.Mean(name=name)
-            self.means[name].update_state(value, sample_weight=words)
-            logs[name] = self.means[name].result()
-        logs["perplexity"] = tf.exp(-logs["log_likelihood"])
-        most = math.log(max(self.encoder.locations, 2))
-        logs["attention_entropy_share"] = logs["attention_entropy"] / most
-        return logs
+        return logs.update(self.means, loss, trace, extra, self.encoder.locations)
 
     # ------------------------------------------------------------------- speaking
 
@@ -435,6 +423,7 @@ class ShowAttendTell(keras.Model):
             "attention_rule": self.attention_rule,
             "encoder_rate": self.encoder_rate,
             "resize_mode": self.resize_mode,
+            "dtype": self.dtype_policy.name,
         }
 
     def save_to_preset(self, folder, **options):
@@ -459,18 +448,3 @@ class ShowAttendTell(keras.Model):
         config["encoder"] = Encoder.from_config(config["encoder"])
         config["estimator"] = keras.saving.deserialize_keras_object(config["estimator"])
         return cls(config.pop("vocabulary"), **config)
-
-
-def _update(optimizer, pairs):
-    """`apply_gradients` in one pass over memory, four times as fast as op by op."""
-    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        optimizer.apply_gradients(pairs)
-        return
-    pairs = [(tf.convert_to_tensor(g), v) for g, v in pairs if g is not None]
-
-    @tf.function(jit_compile=True, autograph=False)
-    def apply(gradients):
-        variables = [v for _, v in pairs]
-        optimizer.apply_gradients(zip(gradients, variables, strict=True))
-
-    apply([g for g, _ in pairs])

@@ -1,5 +1,7 @@
 """The LSTM that speaks: initial state, recurrence and deep output (eq. 1-3, 7)."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -35,8 +37,13 @@ class Decoder(keras.layers.Layer):
         self.dropout = dropout
         self.output_activation = output_activation
 
-        dense, n, m = keras.layers.Dense, hidden_size, embedding_size
-        self.embedding = keras.layers.Embedding(vocabulary_size, m, name="embedding")
+        n, m, dtype = hidden_size, embedding_size, self.dtype_policy
+        dense = functools.partial(keras.layers.Dense, dtype=dtype)
+        drop = functools.partial(keras.layers.Dropout, dropout, dtype=dtype)
+        # Looked up and, on the way back, summed over all places of a word: in float32.
+        self.embedding = keras.layers.Embedding(
+            vocabulary_size, m, dtype="float32", name="embedding"
+        )
         self.initial_hidden = dense(n, activation="tanh", name="initial_hidden")
         self.initial_cell = dense(n, activation="tanh", name="initial_cell")
         self.gates_word = dense(
@@ -54,8 +61,8 @@ class Decoder(keras.layers.Layer):
         self.output_context = dense(m, use_bias=False, name="output_context")
         self.output_word = dense(vocabulary_size, name="output_word")
         self.activation = keras.activations.get(output_activation)
-        self.drop_hidden = keras.layers.Dropout(dropout, name="drop_hidden")
-        self.drop_output = keras.layers.Dropout(dropout, name="drop_output")
+        self.drop_hidden = drop(name="drop_hidden")
+        self.drop_output = drop(name="drop_output")
 
     def build(self, annotations_shape):
         """Creates all weights from D, the last axis of the annotations."""
@@ -89,13 +96,17 @@ class Decoder(keras.layers.Layer):
         return keras.ops.concatenate(blocks, axis=-1)
 
     def initial_state(self, annotations):
-        """h_0 and c_0 from the mean annotation: `[B, L, D] -> 2 x [1, B, n]`."""
+        """h_0 and c_0 from the mean annotation: `[B, L, D] -> 2 x [1, B, n]`.
+
+        The cell is float32 whatever the precision, as it is added to word by word.
+        """
         mean = tf.reduce_mean(annotations, axis=1)[None]
-        return self.initial_hidden(mean), self.initial_cell(mean)
+        cell = tf.cast(self.initial_cell(mean), tf.float32)
+        return self.initial_hidden(mean), cell
 
     def embed(self, previous):
         """E y_{t-1} `[.., m]`; the id 0 before the first word is the zero vector."""
-        words = self.embedding(previous)
+        words = tf.cast(self.embedding(previous), self.compute_dtype)
         return tf.where((previous > 0)[..., None], words, tf.zeros_like(words))
 
     def gate(self, context, hidden):

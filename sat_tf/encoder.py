@@ -1,5 +1,7 @@
 """Images to annotations: a lower convolutional layer, one vector a place (3.1.1)."""
 
+import contextlib
+import hashlib
 import pathlib
 import warnings
 
@@ -34,7 +36,8 @@ class Encoder(keras.layers.Layer):
             that reaches at least to the cut, or `None`.
         image_size: `(height, width)` in pixels.
         features_shape: `(h, w, D)`, only for `trunk="none"`.
-        trainable: fine-tune the trunk.
+        trainable: train the trunk too. Batch normalisation learns its statistics only
+            in `convnet`; see `features`.
     """
 
     def __init__(
@@ -47,7 +50,8 @@ class Encoder(keras.layers.Layer):
         trainable=False,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # Features come in float32 and are standardised in it, see `call`.
+        super().__init__(autocast=False, **kwargs)
         known = (*TRUNKS, "convnet", "none")
         if trunk not in known:
             raise ValueError(
@@ -62,12 +66,15 @@ class Encoder(keras.layers.Layer):
         self.trunk = trunk
         self.image_size = tuple(image_size)
         self.features_shape = tuple(features_shape) if features_shape else None
-        self.standardise = keras.layers.Normalization(axis=-1, name="standardise")
+        self.standardise = keras.layers.Normalization(
+            axis=-1, dtype="float32", name="standardise"
+        )
         if trunk == "none":
             self.network = None
             self.grid, size = self.features_shape[:2], self.features_shape[2]
         else:
-            self.network = _network(trunk, weights, self.image_size)
+            with _policy(self.dtype_policy):
+                self.network = _network(trunk, weights, self.image_size)
             self.network.trainable = trainable
             *grid, size = self.network.output_shape[1:]
             self.grid = tuple(grid)
@@ -82,20 +89,28 @@ class Encoder(keras.layers.Layer):
         return self.grid[0] * self.grid[1]
 
     def features(self, images, training=False):
-        """Raw output of the trunk: `[B, H, W, 3]` in 0..255 -> `[B, L, D]`."""
+        """Raw output of the trunk: `[B, H, W, 3]` in 0..255 -> float32 `[B, L, D]`."""
         if self.network is None:
             raise ValueError(
                 'Expected annotations, as this captioner has trunk="none". '
                 f"Received: images of shape {tuple(images.shape)}. "
                 "Compute the annotations with the network they were trained on."
             )
-        images = tf.cast(images, self.compute_dtype)
-        maps = self.network(images, training=training and self.network.trainable)
+        images = tf.cast(images, tf.float32)
+        # A trunk that comes trained keeps its batch statistics (inference mode) even
+        # while it is fine-tuned: its weights and `standardise` were fitted to them,
+        # and a batch holds few distinct images, all of another kind.
+        training = training and self.trunk == "convnet" and self.network.trainable
+        maps = tf.cast(self.network(images, training=training), tf.float32)
         return tf.reshape(maps, [tf.shape(maps)[0], self.locations, self.size])
 
     def call(self, features):
-        """Annotations a_i `[B, L, D]`: the features, standardised per channel."""
-        return self.standardise(tf.cast(features, self.compute_dtype))
+        """Annotations a_i `[B, L, D]`: the features, standardised per channel.
+
+        In float32 until the large common part is gone: after it, bfloat16 will do.
+        """
+        annotations = self.standardise(tf.cast(features, tf.float32))
+        return tf.cast(annotations, self.compute_dtype)
 
     def adapt(self, features):
         """Learns mean and variance per channel from features `[.., D]` (an array)."""
@@ -125,6 +140,17 @@ class Encoder(keras.layers.Layer):
         """Rebuilds an encoder; unlike Keras' own, lets errors through as they are."""
         dtype = keras.dtype_policies.get(config.get("dtype"))
         return cls(**{**config, "dtype": dtype})
+
+
+@contextlib.contextmanager
+def _policy(policy):
+    """Layers made inside get this policy: Keras' networks cannot be told it."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _network(trunk, weights, image_size):
@@ -158,6 +184,14 @@ def _weights_file(path):
             "Give its path, or weights='imagenet' to let Keras download them."
         )
     return path
+
+
+def weights_name(weights):
+    """What a recipe calls trunk weights: `imagenet`, `None`, or a file's content."""
+    if weights in (None, "imagenet"):
+        return weights
+    content = _weights_file(weights).read_bytes()
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def _load(network, path, **options):

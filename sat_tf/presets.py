@@ -12,18 +12,27 @@ class Preset:
 
     Attributes:
         trunk, encoder_weights, image_size, resize_mode: see `Encoder`, `images.resize`.
-        encoder_rate: factor on the learning rate for the trunk.
+        encoder_rate: factor on the learning rate for the trunk; fine_tune_after:
+            epochs after which a trunk that came trained is trained too, `None` = never.
         max_words, min_count: the vocabulary, see `Vocabulary.from_captions`.
         embedding_size, hidden_size, attention_size, dropout, output_activation,
             label_smoothing, lambda_ds, attention_rule: see `ShowAttendTell`.
+        word_vectors: text file of pretrained word vectors of `embedding_size` numbers,
+            GloVe's or word2vec's, to start the word embedding from.
         estimator: a key of `ESTIMATORS`; samples, reward, baseline, lambda_r,
-            lambda_e, semi_sampling, coin, batch_sum: its options, see `Reinforce`.
+            lambda_e, semi_sampling, coin, batch_sum, baseline_steps: its options, see
+            `Reinforce`.
         warm_up: epochs of soft attention before the estimator takes over.
+        scheduled_sampling: probability, at the end of training, that the captioner's
+            own word goes in instead of the caption's; it rises linearly from 0 over
+            all updates of all epochs. 0 = off.
         optimizer: `adam` or `rmsprop` (Graves 2013, as the authors').
         learning_rate, final_rate: first and last rate of a cosine; per update.
         clip_norm: global norm of the gradient at most; `None` = as it is.
         batch_size: captions; epochs: passes over all captions; patience: epochs
             without a better validation BLEU-4 before training stops.
+        dtype: `float32` or `mixed_bfloat16`: half the memory traffic, and faster where
+            the hardware has it; weights stay float32.
         max_length: words of a caption in validation, at most.
     """
 
@@ -32,6 +41,7 @@ class Preset:
     image_size: tuple = (224, 224)
     resize_mode: str = "crop"
     encoder_rate: float = 1.0
+    fine_tune_after: int | None = None
     max_words: int = 10_000
     min_count: int = 1
     embedding_size: int = 512
@@ -42,6 +52,7 @@ class Preset:
     label_smoothing: float = 0.0
     lambda_ds: float = 0.0
     attention_rule: str = "argmax"
+    word_vectors: str | None = None
     estimator: str = "reinforce"
     samples: int = 1
     reward: str = "sum"
@@ -51,7 +62,9 @@ class Preset:
     semi_sampling: float = 0.0
     coin: str = "image"
     batch_sum: bool = False
+    baseline_steps: int = 64
     warm_up: int = 0
+    scheduled_sampling: float = 0.0
     optimizer: str = "adam"
     learning_rate: float = 1e-3
     final_rate: float = 1e-3
@@ -59,6 +72,7 @@ class Preset:
     batch_size: int = 64
     epochs: int = 30
     patience: int = 10
+    dtype: str = "float32"
     max_length: int = 20
 
     def estimator_options(self, kind):

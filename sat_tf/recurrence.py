@@ -5,6 +5,10 @@ is accumulated word by word: T thin matrix products and T passes over the larges
 tensors. By hand each is one product over all words after the loop, and the loop only
 carries what really flows through time. `tests/test_recurrence.py` holds this gradient
 against TensorFlow's own.
+
+In mixed precision the large products are bfloat16. Float32 are what is added to word
+by word (the cell; on the way back the gradients of the cell and of f_att) and the
+logits and weights of the places, as softmax and the score term are made of them.
 """
 
 from typing import NamedTuple
@@ -30,7 +34,7 @@ class Inputs(NamedTuple):
     hidden: tf.Tensor
     """`[S, B, n]`, h_0."""
     cell: tf.Tensor
-    """`[S, B, n]`, c_0."""
+    """float32 `[S, B, n]`, c_0."""
     query: tf.Tensor
     """`[n, A]`, the hidden state's share of f_att."""
     vector: tf.Tensor
@@ -53,9 +57,9 @@ class Outputs(NamedTuple):
     context: tf.Tensor
     """`[T, S, B, D]`, beta_t z_t."""
     logits: tf.Tensor
-    """`[T, S, B, L]`, e_t."""
+    """float32 `[T, S, B, L]`, e_t."""
     weights: tf.Tensor
-    """`[T, S, B, L]`, what `select` made of them."""
+    """float32 `[T, S, B, L]`, what `select` made of them."""
 
 
 def unroll(inputs, select, one_hot):
@@ -89,13 +93,13 @@ class _Tape(NamedTuple):
     """What the way back needs of each step, `[T, S, B, ..]`."""
 
     hidden: tf.Tensor  # h_{t-1}
-    cell: tf.Tensor  # c_{t-1}
+    cell: tf.Tensor  # c_{t-1}, float32
     gates: tf.Tensor  # before their non-linearities
     query: tf.Tensor
     looked: tf.Tensor  # z_t, before its gate
     beta: tf.Tensor
-    logits: tf.Tensor
-    weights: tf.Tensor
+    logits: tf.Tensor  # float32
+    weights: tf.Tensor  # float32
 
 
 def _forward(x, select, one_hot):
@@ -107,7 +111,7 @@ def _forward(x, select, one_hot):
     def body(t, hidden, cell, *arrays):
         recurrent, query, beta = tf.split(_matmul(hidden, from_hidden), sizes, axis=-1)
         logits = scores(x.projection, query, x.vector, fused=True)  # eq. 4
-        weights = tf.cast(select(tf.cast(logits, tf.float32), t), logits.dtype)
+        weights = select(logits, t)
         looked = look(x.annotations, weights, one_hot)  # eq. 9, eq. 13
         beta = tf.sigmoid(beta + x.beta_bias)
         context = beta * looked
@@ -118,8 +122,11 @@ def _forward(x, select, one_hot):
         written = (a.write(t, v) for a, v in zip(arrays, values, strict=True))
         return (t + 1, new_hidden, new_cell, *written)
 
-    count = 2 + len(_Tape._fields)
-    arrays = [tf.TensorArray(x.hidden.dtype, time) for _ in range(count)]
+    kinds = {"cell": tf.float32, "logits": tf.float32, "weights": tf.float32}
+    arrays = [
+        tf.TensorArray(kinds.get(name, x.hidden.dtype), time)
+        for name in ("hidden", "context", *_Tape._fields)
+    ]
     state = tf.while_loop(lambda t, *_: t < time, body, (0, x.hidden, x.cell, *arrays))
     hidden, context, *taped = (array.stack() for array in state[3:])
     tape = _Tape(*taped)
@@ -142,19 +149,21 @@ def _backward(x, select, one_hot, tape, upstream):
         d_looked = step.beta * d_context
         d_logits = upstream.logits[t]
         if not one_hot:
-            d_weights = upstream.weights[t]
-            d_weights += tf.einsum("sbd,bld->sbl", d_looked, x.annotations)
+            d_weights = tf.einsum("sbd,bld->sbl", d_looked, x.annotations)
+            d_weights = upstream.weights[t] + tf.cast(d_weights, tf.float32)
             d_logits += _select_gradient(select, t, step.logits, d_weights)
         d_projection, d_query, d_vector = _accumulate_scores_gradient(
             x.projection, step.query, x.vector, d_logits, d_projection, d_vector
         )
+        d_query = tf.cast(d_query, d_gates.dtype)
         made = tf.concat([d_gates, d_query, d_beta], axis=-1)
         d_hidden = _matmul(made, from_gates)
         written = (a.write(t, v) for a, v in zip(arrays, (made, d_looked), strict=True))
         return (k + 1, d_hidden, d_cell, d_projection, d_vector, *written)
 
     arrays = [tf.TensorArray(x.hidden.dtype, time) for _ in range(2)]
-    zeros = [tf.zeros_like(v) for v in (x.hidden, x.cell, x.projection, x.vector)]
+    sums = (x.cell, x.projection, x.vector)
+    zeros = [tf.zeros_like(x.hidden), *(tf.zeros_like(v, tf.float32) for v in sums)]
     _, d_hidden, d_cell, d_projection, d_vector, *arrays = tf.while_loop(
         lambda k, *_: k < time, body, (0, *zeros, *arrays)
     )
@@ -163,14 +172,15 @@ def _backward(x, select, one_hot, tape, upstream):
     # One product each over all T * S * B rows.
     from_hidden = _outer(tape.hidden, made)
     a = x.query.shape[1]
+    weights = tf.cast(tape.weights, d_looked.dtype)
     return Inputs(
         gates_word=tf.reduce_sum(d_gates, axis=1),
-        annotations=tf.einsum("tsbl,tsbd->bld", tape.weights, d_looked),
-        projection=d_projection,
+        annotations=tf.einsum("tsbl,tsbd->bld", weights, d_looked),
+        projection=tf.cast(d_projection, x.projection.dtype),
         hidden=d_hidden,
         cell=d_cell,
         query=from_hidden[:, 4 * n : 4 * n + a],
-        vector=d_vector,
+        vector=tf.cast(d_vector, x.vector.dtype),
         beta=from_hidden[:, 4 * n + a :],
         beta_bias=tf.reduce_sum(made[..., 4 * n + a :], axis=[0, 1, 2]),
         gates_hidden=from_hidden[:, : 4 * n],
@@ -183,18 +193,22 @@ def look(annotations, weights, one_hot=False):
     if one_hot:
         index = tf.transpose(tf.argmax(weights, axis=-1, output_type=tf.int32))
         return tf.transpose(tf.gather(annotations, index, batch_dims=1), [1, 0, 2])
-    return tf.einsum("sbl,bld->sbd", weights, annotations)
+    return tf.einsum("sbl,bld->sbd", tf.cast(weights, annotations.dtype), annotations)
 
 
 def lstm(gates, cell):
-    """h_t and c_t from the four gates before their non-linearities (eq. 1-3)."""
-    i, f, o, g = tf.split(gates, 4, axis=-1)
+    """h_t and c_t from the four gates before their non-linearities (eq. 1-3).
+
+    Computed in the cell's precision; h_t gets that of the gates.
+    """
+    i, f, o, g = tf.split(tf.cast(gates, cell.dtype), 4, axis=-1)
     cell = tf.sigmoid(f) * cell + tf.sigmoid(i) * tf.tanh(g)  # eq. 2
-    return tf.sigmoid(o) * tf.tanh(cell), cell  # eq. 3
+    return tf.cast(tf.sigmoid(o) * tf.tanh(cell), gates.dtype), cell  # eq. 3
 
 
 def _lstm_gradient(gates, cell, d_hidden, d_cell):
-    i, f, o, g = tf.split(gates, 4, axis=-1)
+    d_hidden = tf.cast(d_hidden, cell.dtype)
+    i, f, o, g = tf.split(tf.cast(gates, cell.dtype), 4, axis=-1)
     i, f, o, g = tf.sigmoid(i), tf.sigmoid(f), tf.sigmoid(o), tf.tanh(g)
     tanh_cell = tf.tanh(f * cell + i * g)
     d_cell += d_hidden * o * (1 - tanh_cell**2)
@@ -204,15 +218,13 @@ def _lstm_gradient(gates, cell, d_hidden, d_cell):
         d_hidden * tanh_cell * o * (1 - o),
         d_cell * i * (1 - g**2),
     ]
-    return tf.concat(d_gates, axis=-1), d_cell * f
+    return tf.cast(tf.concat(d_gates, axis=-1), gates.dtype), d_cell * f
 
 
 def _select_gradient(select, t, logits, upstream):
-    logits = tf.cast(logits, tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(logits)
         weights = select(logits, t)
-    upstream = tf.cast(upstream, tf.float32)
     found = tape.gradient(weights, logits, upstream)
     return tf.zeros_like(upstream) if found is None else found
 
@@ -222,8 +234,8 @@ def _accumulate_scores_gradient(
     projection, query, vector, upstream, d_projection, d_vector
 ):
     """Adds one step's gradient of the scores; XLA makes it one pass over memory."""
-    hidden = tf.tanh(projection[None] + query[:, :, None])
-    d_sum = upstream[..., None] * vector * (1 - hidden**2)
+    hidden = tf.cast(tf.tanh(projection[None] + query[:, :, None]), tf.float32)
+    d_sum = upstream[..., None] * tf.cast(vector, tf.float32) * (1 - hidden**2)
     return (
         d_projection + tf.reduce_sum(d_sum, axis=0),
         tf.reduce_sum(d_sum, axis=2),

@@ -41,12 +41,14 @@ def save(captioner, folder, *, encoder=True, dtype=None, metadata=None):
         folder: made if need be.
         encoder: whether the trunk's weights go along. Without them `load` fetches
             ImageNet weights, or takes a file.
-        dtype: storage type of the weights, e.g. `float16`; as they are by default.
+        dtype: storage type of the weight matrices, e.g. `float16`; as they are by
+            default. Vectors stay as they are: they are small, and a batch
+            normalisation's variance may be above 65504.
         metadata: JSON values to keep beside: recipe, scores, data.
     """
     folder = pathlib.Path(folder)
     weights = {
-        name: np.asarray(variable.numpy(), dtype or variable.numpy().dtype)
+        name: _stored(variable.numpy(), dtype)
         for name, variable in named_weights(captioner).items()
         if encoder or not name.startswith("encoder/")
     }
@@ -60,6 +62,10 @@ def save(captioner, folder, *, encoder=True, dtype=None, metadata=None):
     for name, value in (("config", config), ("metadata", metadata or {})):
         with replacing(folder / f"{name}.json") as path:
             path.write_text(json.dumps(value, indent=1) + "\n")
+
+
+def _stored(array, dtype):
+    return array if dtype is None or array.ndim < 2 else array.astype(dtype)
 
 
 def find(name):

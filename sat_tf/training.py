@@ -13,15 +13,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import diagnostics, metrics, storage
+from sat_tf import diagnostics, metrics, storage, updates, word_vectors
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.datasets import load, pipeline
-from sat_tf.encoder import Encoder
+from sat_tf.encoder import Encoder, weights_name
 from sat_tf.estimators import ESTIMATORS, Soft
 from sat_tf.evaluation import cached_inputs, predict
 from sat_tf.files import replacing
+from sat_tf.scheduled_sampling import rising
 from sat_tf.vocabulary import Vocabulary
 
+DTYPES = ("float32", "mixed_bfloat16")
 SAVE_EVERY = 200  # updates between checkpoints: about a minute's work at paper size
 
 
@@ -38,12 +40,18 @@ def build(preset, captions, *, encoder_weights=None):
             f"Expected estimator to be one of {', '.join(ESTIMATORS)}. "
             f"Received: estimator={preset.estimator!r}. Choose one of them."
         )
+    if preset.dtype not in DTYPES:
+        raise ValueError(
+            f"Expected dtype to be one of {', '.join(DTYPES)}. "
+            f"Received: dtype={preset.dtype!r}. Choose one of them."
+        )
     vocabulary = Vocabulary.from_captions(captions, preset.max_words, preset.min_count)
     encoder = Encoder(
         preset.trunk,
         weights=encoder_weights or preset.encoder_weights,
         image_size=preset.image_size,
-        trainable=preset.trunk == "convnet",
+        trainable=preset.trunk == "convnet" and preset.fine_tune_after is None,
+        dtype=preset.dtype,
     )
     kind = ESTIMATORS[preset.estimator]
     return ShowAttendTell(
@@ -60,6 +68,7 @@ def build(preset, captions, *, encoder_weights=None):
         attention_rule="expected" if kind is Soft else preset.attention_rule,
         encoder_rate=preset.encoder_rate,
         resize_mode=preset.resize_mode,
+        dtype=preset.dtype,
     )
 
 
@@ -88,6 +97,7 @@ class Progress:
     step: int = 0
     best: float = -1.0
     best_epoch: int = -1
+    fine_tuning: bool = False
     history: list = dataclasses.field(default_factory=list)
 
 
@@ -104,12 +114,16 @@ class Run:
         self.model = self.folder / "model"
         self._writer = None
 
+    @property
+    def begun(self):
+        """Whether there is a checkpoint to go on from."""
+        return (self.folder / "checkpoint.npz").is_file()
+
     def open(self, recipe):
         """Makes the folder, or checks that it holds a run of the same recipe."""
         path = self.folder / "preset.json"
         text = json.dumps(recipe, indent=1) + "\n"
-        begun = path.is_file() and (self.folder / "checkpoint.npz").is_file()
-        if begun and path.read_text() != text:
+        if path.is_file() and self.begun and path.read_text() != text:
             old = json.loads(path.read_text())
             changed = [k for k in recipe if old.get(k) != recipe[k]]
             raise ValueError(
@@ -123,7 +137,7 @@ class Run:
             left.unlink()
 
     def save_checkpoint(self, captioner, progress):
-        """Every variable and the progress, in one file, replaced at once."""
+        """Every variable that is trained and the progress, in one file, at once."""
         variables = _all_variables(captioner)
         arrays = {f"{i:05d}": v.numpy() for i, v in enumerate(variables)}
         state = json.dumps(dataclasses.asdict(progress))
@@ -170,19 +184,24 @@ class Run:
 
     def load_checkpoint(self, captioner):
         """Restores what `save_checkpoint` wrote; a fresh `Progress` if nothing was."""
-        path = self.folder / "checkpoint.npz"
-        if not path.is_file():
+        if not self.begun:
             return Progress()
-        with np.load(path) as arrays:
+        with np.load(self.folder / "checkpoint.npz") as arrays:
+            progress = Progress(**json.loads(str(arrays["progress"])))
+            if progress.fine_tuning:
+                captioner.fine_tune()
             for i, variable in enumerate(_all_variables(captioner)):
                 variable.assign(arrays[f"{i:05d}"])
-            return Progress(**json.loads(str(arrays["progress"])))
+            return progress
 
 
 def _all_variables(captioner):
+    """All that changes in training: a frozen trunk's weights are where they were."""
+    network = captioner.encoder.network
+    frozen = set() if network.trainable else {id(v) for v in network.variables}
     optimizers = [captioner.optimizer, captioner.encoder_optimizer]
     owned = [v for o in optimizers if o is not None for v in o.variables]
-    return [*captioner.variables, *owned]
+    return [*(v for v in captioner.variables if id(v) not in frozen), *owned]
 
 
 class Keep(keras.callbacks.Callback):
@@ -253,10 +272,18 @@ def train(
         verbose: as in `fit`.
 
     Returns:
-        the best `ShowAttendTell`, and the history: one dict per epoch.
+        the best `ShowAttendTell`, and the history: one dict per epoch. The training
+        figures of an epoch that was interrupted are means over what came after its
+        last checkpoint; the validation figures are always of the whole.
     """
     run = Run(out)
-    recipe = {**dataclasses.asdict(preset), "data": str(data), "seed": seed}
+    recipe = {
+        **dataclasses.asdict(preset),
+        "data": str(data),
+        "seed": seed,
+        # The checkpoint does not hold a frozen trunk: it must be the same again.
+        "encoder_fingerprint": weights_name(encoder_weights or preset.encoder_weights),
+    }
     run.open(json.loads(json.dumps(recipe)))
     cache_dir = cache_dir or default_cache()
     training, validation = (
@@ -278,6 +305,10 @@ def train(
             "Set more epochs, or --set warm_up=0."
         )
     captioner.seeds.state.assign([seed, 0])
+    if preset.word_vectors and not run.begun:
+        coverage = word_vectors.set_embedding(captioner, preset.word_vectors)
+        if verbose:
+            print(coverage, flush=True)
     inputs, key = cached_inputs(captioner, training, cache_dir)
     if key == "annotations":
         sample = np.random.default_rng(seed).choice(len(inputs), min(512, len(inputs)))
@@ -287,12 +318,17 @@ def train(
         captioner.vocabulary,
         batch_size=preset.batch_size,
         seed=seed,
-        together=key == "image",
+        # One schedule for the whole run, or a step would mean something else after.
+        together=key == "image" or preset.fine_tune_after is not None,
     )
     per_epoch = schedule.steps_per_epoch
-    optimizer = make_optimizer(preset, per_epoch * preset.epochs)
-    captioner.compile(optimizer=optimizer)
-    optimizer.build(captioner.trainable_variables)
+    total_steps = per_epoch * preset.epochs
+    optimizer = make_optimizer(preset, total_steps)
+    captioner.compile(
+        optimizer=optimizer,
+        scheduled_sampling=rising(preset.scheduled_sampling, total_steps),
+    )
+    updates.build(captioner)
     progress = run.load_checkpoint(captioner)
     keep = Keep(run, progress, schedule, training.file_names)
 
@@ -300,6 +336,11 @@ def train(
         if epoch - max(progress.best_epoch, warm_up) > preset.patience:
             break
         captioner.use(Soft() if epoch < warm_up else hard)
+        if epoch == preset.fine_tune_after and not progress.fine_tuning:
+            captioner.fine_tune()
+            progress.fine_tuning = True
+        # Features until then, pixels afterwards.
+        inputs, key = cached_inputs(captioner, training, cache_dir)
         logs = captioner.fit(
             pipeline.training_batches(
                 inputs, schedule, key=key, start_step=progress.step

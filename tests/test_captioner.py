@@ -85,6 +85,42 @@ def test_a_trained_encoder_learns_and_a_frozen_one_does_not():
         assert bool(before) == (rate > 0)
 
 
+def test_fine_tuning_starts_when_it_is_asked_for(tmp_path):
+    """At its own rate, and without new batch statistics."""
+    model = drawn()
+    encoder = model.encoder
+    encoder.trunk = "mobilenet"  # any that came trained
+    encoder.network.trainable = False
+    model.encoder_rate = 0.1
+    model.compile(optimizer=keras.optimizers.Adam(0.01))
+    data = dataset(pictures(model))
+
+    def moved():
+        before = [v.numpy() for v in encoder.network.weights]
+        model.fit(data, steps_per_epoch=1, verbose=0, shuffle=False)
+        return {
+            v.path: np.abs(v.numpy() - was).max()
+            for v, was in zip(encoder.network.weights, before, strict=True)
+        }
+
+    assert not any(moved().values())
+    model.fine_tune()
+    steps = moved()
+    for path, step in steps.items():
+        # Adam's first step has the size of its rate.
+        wanted = 0 if "moving" in path else 0.01 * 0.1
+        assert step == pytest.approx(wanted, rel=0.01), path
+    assert sum("moving" in path for path in steps) == 10
+
+    encoder.trunk, model.encoder_rate = "convnet", 1.0  # as it can be built again
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for name in ("optimizer", "encoder_optimizer"):
+        mine, theirs = (getattr(m, name).variables for m in (model, loaded))
+        for one, other in zip(mine, theirs, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_learns_a_caption_and_says_it():
     model = drawn()
     model.compile(optimizer=keras.optimizers.Adam(0.01), decoder="beam")
@@ -151,11 +187,15 @@ def test_preset_without_encoder_needs_its_weights_again(tmp_path):
     for mine, theirs in zip(encoder.network.weights, trunk.weights, strict=False):
         theirs.assign(mine)
     trunk.save_weights(weights)
+    model.encoder.standardise.adapt_variance.assign([7e4] * encoder.size)
+    model.encoder.standardise.finalize_state()  # above the largest float16
     model.save_to_preset(tmp_path / "model", encoder=False, dtype="float16")
     assert (tmp_path / "model" / "weights.npz").stat().st_size < 200_000
     loaded = ShowAttendTell.from_preset(tmp_path / "model", encoder_weights=weights)
     images = np.random.default_rng(17).uniform(0, 255, (2, 32, 32, 3))
     np.testing.assert_allclose(loaded.encode(images), model.encode(images), atol=1e-6)
+    variance = loaded.encoder.standardise.adapt_variance
+    np.testing.assert_array_equal(variance, [7e4] * encoder.size)
     with pytest.raises(FileNotFoundError, match="which does not exist"):
         ShowAttendTell.from_preset(tmp_path / "model", encoder_weights="no.h5")
 

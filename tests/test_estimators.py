@@ -14,6 +14,7 @@ from toy import (
 )
 
 from sat_tf.estimators import ESTIMATORS, Estimator, Reinforce, Soft, Trace
+from sat_tf.presets import PRESETS
 
 
 def lower_bound(model, data):
@@ -284,7 +285,7 @@ def test_moving_average_is_updated_after_use():
 
 
 def test_moving_average_to_go_has_one_value_per_words_left():
-    estimator = Reinforce(reward="to_go", max_length=5)
+    estimator = Reinforce(reward="to_go", baseline_steps=5)
     model = toy(estimator)
     data = batch(model, lengths=(3, 1))
     trace = model.trace(data, lambda e, t: tf.nn.softmax(e))[0]
@@ -298,6 +299,25 @@ def test_moving_average_to_go_has_one_value_per_words_left():
         0.0,
     ]
     np.testing.assert_allclose(estimator.average, 0.1 * np.array(wanted), rtol=1e-5)
+
+
+def test_statistics_are_over_words():
+    estimator = Reinforce(samples=2, reward="to_go", baseline="leave_one_out")
+    model = toy(estimator)
+    trace = all_paths(model, batch(model, lengths=(2, 1)))
+    trace = Trace(*(x[:2] for x in trace[:3]), mask=trace.mask)
+    shown = estimator.statistics(trace)
+    words = estimator.advantage(trace).numpy()[:, trace.mask.numpy() > 0]
+    assert float(shown["advantage"]) == pytest.approx(words.mean(), abs=1e-6)
+    assert float(shown["advantage_variance"]) == pytest.approx(words.var(), rel=1e-4)
+
+
+def test_decoding_length_is_no_matter_of_the_baseline():
+    """A preset's `max_length` once set the number of baselines by its name."""
+    preset = PRESETS["paper"].replace(reward="to_go", max_length=3, baseline_steps=9)
+    estimator = Reinforce(**preset.estimator_options(Reinforce))
+    again = Reinforce.from_config(estimator.get_config())
+    assert estimator.average.shape == again.average.shape == (9,)
 
 
 @pytest.mark.parametrize("kind", [Reinforce, Soft])

@@ -7,14 +7,16 @@ import json
 import os
 import types
 
+import keras
 import numpy as np
 import own_run
 import pytest
 from own_run import EPOCHS, STEPS
 from toy import toy
 
-from sat_tf import cli, datasets, training
+from sat_tf import cli, datasets, encoder, training
 from sat_tf.estimators import Reinforce, Soft
+from sat_tf.evaluation import cached_inputs
 from sat_tf.generation import Caption
 from sat_tf.presets import ARCTIC, PAPER, PRESETS, Preset, get_preset
 
@@ -34,20 +36,29 @@ def quick(monkeypatch):
     """`train` on the own data with updates that cost nothing but depend on order.
 
     Returns a namespace: `train(out, **changes)`; `bleu`, the validation scores to
-    come; `used`, the estimator of every update; `losses`, values to report.
+    come; `used`, the estimator of every update; `read`, what it got of the images;
+    `losses`, values to report.
     """
     for name, value in own_run.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(own_run.workplace())
     monkeypatch.setattr(training, "SAVE_EVERY", 1)
     monkeypatch.setattr(training, "load", loaded)
-    state = types.SimpleNamespace(bleu={}, used=[], losses={})
+    state = types.SimpleNamespace(bleu={}, used=[], read=[], losses={})
 
     def fit(self, data, *, callbacks, steps_per_epoch, **_):
         for batch in data.take(steps_per_epoch).as_numpy_iterator():
             vector = self.attention.vector
-            vector.assign(0.7 * vector + float(np.sum(batch["tokens"] ** 2)) / 1e3)
+            moved = float(np.sum(batch["tokens"] ** 2)) / 1e3
+            vector.assign(0.7 * vector + moved)
             self.optimizer.iterations.assign_add(1)
+            state.read.append("image" if "image" in batch else "annotations")
+            if self.encoder_optimizer is not None:
+                self.encoder_optimizer.iterations.assign_add(1)
+                for weight in self.encoder.trainable_variables:
+                    seen = float(np.mean(batch["image"])) / 1e3
+                    steps = float(self.encoder_optimizer.iterations)
+                    weight.assign(0.7 * weight + moved * seen + steps / 10)
             step = callbacks[0].progress.step
             state.used.append(type(self.estimator))
             callbacks[0].set_model(self)
@@ -67,8 +78,15 @@ def quick(monkeypatch):
     recipe = {**own_run.RECIPE, "epochs": str(EPOCHS)}
     preset = PRESETS["scenes"].replace(**recipe)
 
-    def train(out, **changes):
-        return training.train(preset.replace(**changes), "own", out, verbose=0)
+    def train(out, cache_dir=None, encoder_weights=None, **changes):
+        return training.train(
+            preset.replace(**changes),
+            "own",
+            out,
+            cache_dir=cache_dir,
+            encoder_weights=encoder_weights,
+            verbose=0,
+        )
 
     state.train = train
     return state
@@ -76,6 +94,24 @@ def quick(monkeypatch):
 
 def vector_of(captioner):
     return captioner.attention.vector.numpy()
+
+
+def trunk_of(captioner):
+    return [v.numpy() for v in captioner.encoder.network.weights]
+
+
+@pytest.fixture
+def small_trunk(monkeypatch):
+    """A trunk that came trained, as far as anybody can tell: 2 x 2 places."""
+
+    def network(trunk, weights, image_size):
+        images = keras.Input((*image_size, 3))
+        x = keras.layers.Rescaling(1 / 255)(images)
+        x = keras.layers.Conv2D(4, 16, strides=16, activation="relu")(x)
+        x = keras.layers.BatchNormalization()(x)
+        return keras.Model(images, x, name=trunk)
+
+    monkeypatch.setattr(encoder, "_network", network)
 
 
 def test_soft_warm_up_then_hard(quick, tmp_path):
@@ -138,6 +174,126 @@ def test_stopped_between_any_two_writes(write, quick, whole, tmp_path, monkeypat
     assert history == whole[1]
     written = json.loads((tmp_path / "stopped" / "history.json").read_text())
     assert written == history
+
+
+FINE_TUNED = {
+    "trunk": "mobilenet",
+    "warm_up": 0,
+    "epochs": 3,
+    "fine_tune_after": 1,
+    "encoder_rate": 0.1,
+}
+
+
+def test_the_trunk_is_trained_after_so_many_epochs(quick, small_trunk, tmp_path):
+    """And a run killed before, at or after that moment ends with the same weights."""
+    cache = tmp_path / "cache"  # features of another trunk are refused
+
+    def run(out):
+        return quick.train(tmp_path / out, cache_dir=cache, **FINE_TUNED)
+
+    class Killed(Exception):
+        pass
+
+    def dying(after):
+        calls = []
+
+        def save(self, captioner, progress):
+            real(self, captioner, progress)
+            calls.append(progress.step)
+            checkpoints[progress.step] = arrays_of(self.folder / "checkpoint.npz")
+            if len(calls) == after:
+                raise Killed
+
+        return save
+
+    real, checkpoints = training.Run.save_checkpoint, {}
+    whole, history = run("whole")
+    assert quick.read == ["annotations"] * STEPS + ["image"] * 2 * STEPS
+    with pytest.MonkeyPatch.context() as patch:
+        for saves in (1, STEPS - 1, 1):  # in epoch 1, at its end, in epoch 2
+            patch.setattr(training.Run, "save_checkpoint", dying(saves))
+            with pytest.raises(Killed):
+                run("stopped")
+    found, again = run("stopped")
+    for mine, theirs in zip(trunk_of(found), trunk_of(whole), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_array_equal(vector_of(found), vector_of(whole))
+    assert again == history
+    # A frozen trunk is not kept again and again, only one that changes.
+    kernel = trunk_of(whole)[0].shape
+    kept = {
+        step: any(array.shape == kernel for array in arrays.values())
+        for step, arrays in checkpoints.items()
+    }
+    assert kept == {step: step > STEPS for step in range(1, STEPS + 2)}
+
+
+def test_validation_sees_the_trunk_as_it_is_now(quick, small_trunk, tmp_path):
+    """Not features cached when it was frozen."""
+    preset = PRESETS["scenes"].replace(**{**own_run.RECIPE, **FINE_TUNED})
+    captioner = training.build(preset, ["a red square"])
+    captioner.compile(optimizer="adam")
+    split = loaded("own", "validation")
+    before, key = cached_inputs(captioner, split, tmp_path)
+    assert key == "annotations"
+    captioner.fine_tune()
+    captioner.encoder.network.weights[0].assign_add(
+        np.ones(trunk_of(captioner)[0].shape)
+    )
+    inputs, key = cached_inputs(captioner, split, tmp_path)
+    assert key == "image"
+    rows = np.arange(len(split))
+    now = captioner.features_of({key: inputs.read(rows)})
+    assert np.abs(now - before.read(rows)).max() > 0.1
+
+
+def test_other_encoder_weights_are_refused_to_a_run_under_way(
+    quick, small_trunk, tmp_path
+):
+    """By their content: the file may have moved."""
+    for name, content in (("a.h5", b"a"), ("copy.h5", b"a"), ("b.h5", b"b")):
+        (tmp_path / name).write_bytes(content)
+
+    def run(name):
+        options = {"encoder_weights": tmp_path / name, "cache_dir": tmp_path / "cache"}
+        quick.train(tmp_path / "run", **{**FINE_TUNED, "epochs": 1}, **options)
+
+    run("a.h5")
+    run("copy.h5")
+    with pytest.raises(ValueError, match="differs in encoder_fingerprint"):
+        run("b.h5")
+    with pytest.raises(FileNotFoundError, match="Expected a Keras weights file"):
+        run("none.h5")
+
+
+def test_starts_from_word_vectors_and_goes_on_without_them(quick, tmp_path, capsys):
+    path = tmp_path / "vectors.txt"
+    path.write_text("red" + 8 * " 0.25" + "\nnobody" + 8 * " 1.5" + "\n")
+    options = {"word_vectors": str(path), "warm_up": 0, "embedding_size": 8}
+    captioner, _ = quick.train(tmp_path / "run", **options)
+    row = captioner.vocabulary.id_of("red")
+    table = captioner.decoder.embedding.embeddings.numpy()
+    np.testing.assert_array_equal(table[row], 8 * [0.25])
+    assert (np.delete(table, row, axis=0) != 0.25).all()
+    assert not capsys.readouterr().out  # verbose=0
+    path.unlink()
+    quick.train(tmp_path / "run", **options)  # its checkpoint has them
+
+
+def test_scheduled_sampling_is_handed_over(quick, tmp_path, monkeypatch):
+    seen, compile = [], training.ShowAttendTell.compile
+
+    def spy(self, *args, **kwargs):
+        seen.append(kwargs["scheduled_sampling"])
+        return compile(self, *args, **kwargs)
+
+    monkeypatch.setattr(training.ShowAttendTell, "compile", spy)
+    quick.train(tmp_path / "off", warm_up=0)
+    quick.train(tmp_path / "on", warm_up=0, scheduled_sampling=0.4)
+    assert seen[0] == 0
+    assert float(seen[1](EPOCHS * STEPS)) == pytest.approx(0.4)
+    assert float(seen[1](EPOCHS * STEPS / 2)) == pytest.approx(0.2)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")

@@ -43,7 +43,8 @@ class Reinforce(Estimator):
             does when it runs).
         batch_sum: sum the score and entropy terms over the batch, as the authors'
             code does, where the likelihood is averaged: lambda times B.
-        max_length: words that the `to_go` baselines tell apart.
+        baseline_steps: numbers of words left that the moving averages of `to_go`
+            tell apart; longer rests share the last one.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Reinforce(Estimator):
         semi_sampling=0.0,
         coin="image",
         batch_sum=False,
-        max_length=64,
+        baseline_steps=64,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -77,9 +78,9 @@ class Reinforce(Estimator):
         self.semi_sampling = semi_sampling
         self.coin = coin
         self.batch_sum = batch_sum
-        self.max_length = max_length
+        self.baseline_steps = baseline_steps
         self.average = self.add_weight(
-            shape=(max_length if reward == "to_go" else 1,),
+            shape=(baseline_steps if reward == "to_go" else 1,),
             initializer="zeros",
             trainable=False,
             aggregation="mean",
@@ -155,7 +156,7 @@ class Reinforce(Estimator):
         if self.reward != "to_go":
             return tf.zeros_like(mask, tf.int32)
         left = tf.cast(tf.cumsum(mask, axis=-1, reverse=True), tf.int32)
-        return tf.clip_by_value(left - 1, 0, self.max_length - 1)
+        return tf.clip_by_value(left - 1, 0, self.baseline_steps - 1)
 
     def update(self, trace):
         """b <- 0.9 b + 0.1 mean R over the batch (p. 5)."""
@@ -174,14 +175,16 @@ class Reinforce(Estimator):
         self.average.assign(tf.where(count > 0, moved, self.average))
 
     def statistics(self, trace):
-        """Mean baseline and mean advantage per word, nats."""
+        """Over all words: mean baseline (nats), mean and variance of the advantage."""
         words = tf.maximum(tf.reduce_sum(trace.mask), 1.0) * self.samples
         advantage = self.advantage(trace)
         baseline = (self.rewards(trace) - advantage) * trace.mask
+        mean = tf.reduce_sum(advantage) / words
         return {
             "baseline": tf.reduce_sum(baseline) / words,
-            "advantage": tf.reduce_sum(advantage) / words,
-            "advantage_variance": tf.reduce_sum(advantage**2) / words,
+            "advantage": mean,
+            "advantage_variance": tf.reduce_sum(trace.mask * (advantage - mean) ** 2)
+            / words,
         }
 
     def get_config(self):
@@ -196,7 +199,7 @@ class Reinforce(Estimator):
             "semi_sampling": self.semi_sampling,
             "coin": self.coin,
             "batch_sum": self.batch_sum,
-            "max_length": self.max_length,
+            "baseline_steps": self.baseline_steps,
         }
 
 

@@ -1,0 +1,54 @@
+"""What `fit` shows: running means over the words of an epoch."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+SHOWN = (
+    "loss",
+    "log_likelihood",
+    "attention_entropy",
+    "attention_gradient",
+    "baseline",
+    "advantage",
+    "advantage_variance",
+)
+
+
+def running_means():
+    """Name -> `keras.metrics.Mean`, for a model to keep."""
+    # Not when first shown: variables born in a trace make it happen twice.
+    return {name: keras.metrics.Mean(name=name) for name in SHOWN}
+
+
+def update(means, loss, trace, extra, places):
+    """Adds a batch, each figure weighted by the number of words it is a mean over.
+
+    Args:
+        means: from `running_means`; gets further names as they come.
+        loss: scalar. trace: the batch's `Trace`.
+        extra: name -> scalar, further figures per word.
+        places: L, for the share of the entropy there could be.
+
+    Returns:
+        name -> the mean so far: nats per word but for shares and perplexity.
+    """
+    words = tf.reduce_sum(trace.mask)
+    per_word = tf.maximum(words, 1.0) * float(trace.log_p_word.shape[0] or 1)
+    values = {
+        "loss": loss,
+        "log_likelihood": tf.reduce_sum(trace.log_p_word) / per_word,
+        "attention_entropy": tf.reduce_sum(trace.entropy) / per_word,
+        **extra,
+    }
+    logs = {}
+    for name, value in values.items():
+        if name not in means:
+            means[name] = keras.metrics.Mean(name=name)
+        means[name].update_state(value, sample_weight=words)
+        logs[name] = means[name].result()
+    logs["perplexity"] = tf.exp(-logs["log_likelihood"])
+    most = math.log(max(places, 2))
+    logs["attention_entropy_share"] = logs["attention_entropy"] / most
+    return logs
