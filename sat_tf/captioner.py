@@ -22,6 +22,8 @@ SHOWN = (
     "baseline",
     "advantage",
     "advantage_variance",
+    "divergence",
+    "temperature",
 )
 
 
@@ -97,6 +99,7 @@ class ShowAttendTell(keras.Model):
         )
         self.attention.build((None, encoder.size), (None, hidden_size))
         self.decoder.build((None, None, encoder.size))
+        self._build_estimator(estimator)
         self.seeds = keras.random.SeedGenerator(17, name="seeds")
         # Not when first shown: variables born in a trace make it happen twice.
         self.means = {name: keras.metrics.Mean(name=name) for name in SHOWN}
@@ -182,7 +185,8 @@ class ShowAttendTell(keras.Model):
             samples: S.
 
         Returns:
-            word logits `[S, B, T, V]`, location logits and weights `[S, B, T, L]`.
+            word logits `[S, B, T, V]`, location logits and weights `[S, B, T, L]`,
+            and the states `[S, B, T, n]` that the steps started from.
         """
         memory, state = self.start(features)
         if rows is not None:
@@ -213,20 +217,20 @@ class ShowAttendTell(keras.Model):
             one_hot,
         )
         # [T, S, B, ..] -> [S, B, T, ..]
-        hidden, context, logits, weights = (
+        after, context, logits, weights, cells = (
             tf.transpose(x, [1, 2, 0, 3]) for x in outputs
         )
-        words = self.decoder.logits(embedded[None], hidden, context, training=training)
-        return words, tf.cast(logits, tf.float32), tf.cast(weights, tf.float32)
+        words = self.decoder.logits(embedded[None], after, context, training=training)
+        before = tf.concat([hidden[:, :, None], after[:, :, :-1]], axis=2)
+        logits, weights = (tf.cast(x, tf.float32) for x in (logits, weights))
+        return words, logits, weights, (before, cells)
 
     def trace(self, data, select, *, one_hot=False, samples=1, training=False):
         """The `Trace` of a batch, and the word logits `[S, B, T, V]` behind it."""
         tokens = tf.cast(data["tokens"], tf.int32)
-        inputs = tf.pad(tokens[:, :-1], [[0, 0], [1, 0]])
-        features = self.features_of(data, training)
-        words, logits, weights = self.unroll(
-            features,
-            inputs,
+        words, logits, weights, states = self.unroll(
+            self.features_of(data, training),
+            _previous(tokens),
             select,
             one_hot=one_hot,
             rows=data.get("rows"),
@@ -238,8 +242,37 @@ class ShowAttendTell(keras.Model):
             log_alpha=tf.nn.log_softmax(logits),
             weights=weights,
             mask=tf.cast(tokens > 0, tf.float32),
+            states=states,
         )
         return trace, words
+
+    def score(self, data, states, contexts, *, training=False):
+        """log p(y_t) had each word been spoken with another context, one step ahead.
+
+        All steps at once, as each starts from a state that is known. The states
+        themselves are not changed by it.
+
+        Args:
+            data: as `fit` takes it. states: a trace's, `[S, B, T, n]` each.
+            contexts: z_t to try, before their gate, `[K, S, B, T, D]`.
+
+        Returns:
+            `[K, S, B, T]` nats, 0 at padding.
+        """
+        tokens = tf.cast(data["tokens"], tf.int32)
+        embedded = self.decoder.embed(_previous(tokens))
+        contexts, _ = self.decoder.gate(contexts, states[0])
+        hidden, _ = self.decoder.recur(embedded, contexts, *states)
+        words = self.decoder.logits(embedded, hidden, contexts, training=training)
+        shape = tf.shape(words)
+        flat = tf.reshape(words, tf.concat([[-1], shape[2:]], axis=0))
+        return tf.reshape(losses.log_likelihood(flat, tokens), shape[:-1])
+
+    def annotations_of(self, data, training=False):
+        """a_i `[B, L, D]` of each caption's image, as attention sees them."""
+        annotations = self.encoder(self.features_of(data, training))
+        rows = data.get("rows")
+        return annotations if rows is None else tf.gather(annotations, rows)
 
     def features_of(self, data, training=False):
         """`[B, L, D]` of a batch as `fit` takes it, whichever form it came in."""
@@ -255,35 +288,53 @@ class ShowAttendTell(keras.Model):
 
     def loss_of(self, data):
         """The scalar to minimise on a batch, and its `Trace`."""
-        seed = self._seed()
-        trace, words = self.trace(
-            data,
-            lambda e, t: self.estimator.select(e, training=True, seed=seed, step=t),
-            one_hot=self.estimator.one_hot,
-            samples=self.estimator.samples,
-            training=True,
-        )
+        # Once, though an estimator may look at it in several passes.
+        data = {**data, "annotations": self.features_of(data, training=True)}
+        trace, words = self.estimator.trace(self, data, self._seed())
         objective = self.estimator.surrogate(trace)
         if self.lambda_ds:
             objective -= self.lambda_ds * losses.doubly_stochastic(
                 tf.exp(trace.log_alpha), trace.mask
             )
         if self.label_smoothing:
-            smooth = losses.mean_log_p(
-                words, trace.log_p_word, tf.cast(data["tokens"], tf.int32)
-            )
-            extra = tf.reduce_mean(
-                tf.reduce_sum(smooth - trace.log_p_word, axis=-1), axis=0
-            )
+            tokens = tf.cast(data["tokens"], tf.int32)
+            log_p = losses.log_likelihood(words, tokens)
+            smooth = losses.mean_log_p(words, log_p, tokens)
+            extra = tf.reduce_mean(tf.reduce_sum(smooth - log_p, axis=-1), axis=0)
             objective += self.label_smoothing * extra
         return -tf.reduce_mean(objective), trace
 
     def use(self, estimator):
-        """Changes the estimator between calls of `fit`, say after a soft warm-up."""
-        if estimator is not self.estimator:
-            del self.estimator
-            self.estimator = estimator
-            self.train_function = None  # traced with the old one
+        """Changes the estimator between calls of `fit`, say after a soft warm-up.
+
+        Keras goes on tracking the old one, so that its weights stay in checkpoints and
+        in the optimizer until it comes back.
+
+        Raises:
+            ValueError: the optimizer was built before the estimator's weights were.
+        """
+        if estimator is self.estimator:
+            return
+        self._build_estimator(estimator)
+        optimizer = getattr(self, "optimizer", None)
+        if optimizer is not None and optimizer.built:
+            known = {id(v) for v in self.trainable_variables}
+            unknown = [v for v in estimator.trainable_variables if id(v) not in known]
+            if unknown:
+                raise ValueError(
+                    "Expected an optimizer that knows the estimator's weights. "
+                    f"Received: estimator={estimator.name!r}, whose weights are newer "
+                    "than the optimizer. Call compile(...) with a new one before "
+                    "use(...), or make the captioner with this estimator and "
+                    "use(Soft()) for the warm-up."
+                )
+        self.estimator = estimator
+        self.train_function = None  # traced with the old one
+
+    def _build_estimator(self, estimator):
+        if not estimator.built:
+            words = (None, None, self.decoder.embedding_size)
+            estimator.build((None, None, self.encoder.size), words)
 
     def train_step(self, data):
         """One update: likelihood, score function against the baseline, entropy."""
@@ -459,6 +510,11 @@ class ShowAttendTell(keras.Model):
         config["encoder"] = Encoder.from_config(config["encoder"])
         config["estimator"] = keras.saving.deserialize_keras_object(config["estimator"])
         return cls(config.pop("vocabulary"), **config)
+
+
+def _previous(tokens):
+    """y_{t-1} `[B, T]`, 0 before the first word."""
+    return tf.pad(tokens[:, :-1], [[0, 0], [1, 0]])
 
 
 def _update(optimizer, pairs):

@@ -16,8 +16,11 @@ class Preset:
         max_words, min_count: the vocabulary, see `Vocabulary.from_captions`.
         embedding_size, hidden_size, attention_size, dropout, output_activation,
             label_smoothing, lambda_ds, attention_rule: see `ShowAttendTell`.
-        estimator: a key of `ESTIMATORS`; samples, reward, baseline, lambda_r,
-            lambda_e, semi_sampling, coin, batch_sum: its options, see `Reinforce`.
+        estimator: a key of `ESTIMATORS`, which takes of the following what it knows.
+        samples: S, by default the estimator's; reward, baseline, lambda_r, lambda_e,
+            semi_sampling, coin, batch_sum, normalise_advantage: see `Reinforce`.
+        temperature, final_temperature, anneal_steps: see `GumbelSoftmax`, `Rebar`.
+        carry, top_k: see `StepMarginal`; proposal: see `WsRam`.
         warm_up: epochs of soft attention before the estimator takes over.
         optimizer: `adam` or `rmsprop` (Graves 2013, as the authors').
         learning_rate, final_rate: first and last rate of a cosine; per update.
@@ -43,7 +46,7 @@ class Preset:
     lambda_ds: float = 0.0
     attention_rule: str = "argmax"
     estimator: str = "reinforce"
-    samples: int = 1
+    samples: int | None = None
     reward: str = "sum"
     baseline: str = "moving_average"
     lambda_r: float = 1.0
@@ -51,6 +54,13 @@ class Preset:
     semi_sampling: float = 0.0
     coin: str = "image"
     batch_sum: bool = False
+    normalise_advantage: bool = False
+    temperature: float = 1.0
+    final_temperature: float = 0.5
+    anneal_steps: int = 2000
+    carry: str = "expected"
+    top_k: int | None = None
+    proposal: str = "prior"
     warm_up: int = 0
     optimizer: str = "adam"
     learning_rate: float = 1e-3
@@ -62,10 +72,10 @@ class Preset:
     max_length: int = 20
 
     def estimator_options(self, kind):
-        """The fields that an estimator's constructor takes."""
-        known = {f.name for f in dataclasses.fields(self)}
+        """The fields that an estimator's constructor takes, but for those unset."""
         wanted = inspect.signature(kind.__init__).parameters
-        return {name: getattr(self, name) for name in wanted if name in known}
+        fields = dataclasses.asdict(self)
+        return {k: v for k, v in fields.items() if k in wanted and v is not None}
 
     def replace(self, **changes):
         """A copy with other values; strings are read as the command line's."""

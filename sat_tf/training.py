@@ -46,10 +46,11 @@ def build(preset, captions, *, encoder_weights=None):
         trainable=preset.trunk == "convnet",
     )
     kind = ESTIMATORS[preset.estimator]
+    estimator = kind(**preset.estimator_options(kind))
     return ShowAttendTell(
         vocabulary,
         encoder=encoder,
-        estimator=kind(**preset.estimator_options(kind)),
+        estimator=estimator,
         embedding_size=preset.embedding_size,
         hidden_size=preset.hidden_size,
         attention_size=preset.attention_size,
@@ -57,7 +58,7 @@ def build(preset, captions, *, encoder_weights=None):
         output_activation=preset.output_activation,
         label_smoothing=preset.label_smoothing,
         lambda_ds=preset.lambda_ds,
-        attention_rule="expected" if kind is Soft else preset.attention_rule,
+        attention_rule=preset.attention_rule if estimator.stochastic else None,
         encoder_rate=preset.encoder_rate,
         resize_mode=preset.resize_mode,
     )
