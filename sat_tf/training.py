@@ -270,7 +270,7 @@ def train(
         (c for captions in training.captions for c in captions),
         encoder_weights=encoder_weights,
     )
-    hard = captioner.estimator
+    soft, hard = Soft(), captioner.estimator
     warm_up = preset.warm_up if hard.stochastic else 0
     if warm_up >= preset.epochs:
         raise ValueError(
@@ -300,7 +300,7 @@ def train(
     while (epoch := progress.step // per_epoch) < preset.epochs:
         if epoch - max(progress.best_epoch, warm_up) > preset.patience:
             break
-        captioner.use(Soft() if epoch < warm_up else hard)
+        captioner.use(soft if epoch < warm_up else hard)
         logs = captioner.fit(
             pipeline.training_batches(
                 inputs, schedule, key=key, start_step=progress.step

@@ -140,6 +140,29 @@ def test_stopped_between_any_two_writes(write, quick, whole, tmp_path, monkeypat
     assert written == history
 
 
+@pytest.mark.parametrize("saved", [1, STEPS, STEPS + 1])
+def test_stopped_in_or_after_a_warm_up(saved, quick, tmp_path, monkeypatch):
+    """The estimator that waits for its turn is in every checkpoint, in one place."""
+    options = {"estimator": "variational", "warm_up": 1, "epochs": 3}
+    whole, history = quick.train(tmp_path / "whole", **options)
+    real, calls = training.Run.save_checkpoint, []
+
+    def dies(self, *args):
+        real(self, *args)
+        calls.append(args)
+        if len(calls) == saved:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Run, "save_checkpoint", dies)
+        with pytest.raises(KeyboardInterrupt):
+            quick.train(tmp_path / "stopped", **options)
+    found, again = quick.train(tmp_path / "stopped", **options)
+    assert again == history
+    for ours, theirs in zip(found.weights, whole.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 @pytest.mark.parametrize("file", ["checkpoint.npz", "model/weights.npz"])
 def test_a_full_disk_leaves_the_last_checkpoint(

@@ -98,6 +98,9 @@ class Estimator(keras.layers.Layer):
         """Creates networks of its own from D and m, the last axes of the shapes."""
         self.built = True
 
+    def get_build_config(self):
+        """Nothing: a captioner builds its estimator, with sizes of its own."""
+
     def draw(self, logits, seed, step):
         """One-hot places `[S, B, L]` from the logits of one step (eq. 8-9)."""
         return tfd.OneHotCategorical(logits=logits, dtype=logits.dtype).sample(

@@ -18,8 +18,8 @@ class GumbelSoftmax(Estimator):
 
         E_g[log p(y | contexts under the relaxed weights, a)],
 
-    an objective of its own, and biased for eq. 10, the less so the colder, while its
-    variance grows as 1 / tau. It costs one soft trace per sample. tau falls
+    an objective of its own, and biased for eq. 10: the less so the colder, while its
+    variance grows. It costs one soft trace per sample. tau falls
     geometrically over the first updates. At test time one place is looked at.
 
     Args:

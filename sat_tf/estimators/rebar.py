@@ -19,8 +19,8 @@ class Rebar(Reinforce):
         E[c_t(z') grad log p(s_t)] = grad E[c_t(z)] - E[grad c_t(z')],  z' ~ p(z | s_t),
 
     with the gradients on the right taken by reparameterisation: of z at fixed g, of z'
-    at fixed noise v through the conditional distribution (Tucker et al. 2017, eq. 6;
-    categorical: Grathwohl et al. 2018, appendix B). Taking the left from the score term
+    at fixed noise v through the conditional distribution (Tucker et al. 2017; for
+    categories Grathwohl et al. 2018). Taking the left from the score term
     and adding the right leaves the mean alone: unbiased for the lower bound of eq. 10,
     at any tau. c_t knows this step's place, which no baseline may. A relaxed *caption*
     could not be used: places before t enter h_{t-1} as draws, and those jump.

@@ -154,11 +154,8 @@ class Reinforce(Estimator):
         if self.baseline == "soft":
 
             def expected(logits, step):
-                return (
-                    tf.exp(log_q[:, :, step])
-                    if log_q is not None
-                    else tf.nn.softmax(logits)
-                )
+                known = None if log_q is None else tf.exp(log_q[:, :, step])
+                return tf.nn.softmax(logits) if known is None else known
 
             soft = captioner.trace(data, expected)[0]._replace(log_q=log_q)
             return trace._replace(baseline=tf.stop_gradient(self.rewards(soft)))

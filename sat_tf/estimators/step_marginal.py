@@ -11,7 +11,7 @@ CARRIES = ("expected", "sampled")
 
 @keras.saving.register_keras_serializable("sat_tf")
 class StepMarginal(Reinforce):
-    """The place of each word summed out: sum_t log sum_i alpha_ti p(y_t | h_{t-1}, a_i).
+    """sum_t log sum_i alpha_ti p(y_t | h_{t-1}, a_i): each word's place summed out.
 
     Summing the caption's places out takes L^T paths, as s_t enters h_t. Per step it
     takes L looks ahead from one state. What that is the likelihood of depends on what

@@ -18,7 +18,7 @@ class Vimco(Estimator):
     (Burda et al. 2016). Its gradient is that of the bracket, sum_k w_k / sum_j w_j
     grad log w_k, plus E[sum_k bracket x grad log p(s^k | a)]. From the bracket sample
     k may subtract the bracket in which log w_k is the mean of the others' log w, as
-    that does not depend on s^k (Mnih & Rezende 2016, eq. 8-10). What is left is what
+    that does not depend on s^k (Mnih & Rezende 2016). What is left is what
     this sample alone added. It costs S traces, as `Rloo` does.
 
     Args:
