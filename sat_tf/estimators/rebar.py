@@ -46,8 +46,8 @@ class Rebar(Reinforce):
     def trace(self, captioner, data, seed):
         """As `Reinforce`; the baseline holds c_t, the correction its two slopes."""
         trace, words = super().trace(captioner, data, seed)
-        later = self._baseline(self.rewards(trace), trace) * trace.mask
-        later = tf.pad(later[..., 1:], [[0, 0], [0, 0], [0, 1]])
+        baseline = self.rewards(trace) - self.advantage(trace)
+        later = tf.pad(baseline[..., 1:], [[0, 0], [0, 0], [0, 1]])
         noise = self.noise(tf.shape(trace.weights), seed)
         z = conditional(trace.log_alpha, trace.weights, noise)
         score, slope = self._control(captioner, data, trace, tf.stop_gradient(z))

@@ -11,7 +11,8 @@ class Rloo(Reinforce):
 
     `Reinforce` with b_k = 1 / (S - 1) sum_{j != k} R_j. The other samples are drawn
     independently, so E[b_k grad log p(s^k | a)] = 0: no critic and nothing to settle.
-    Unbiased for the lower bound of eq. 10 (Kool, van Hoof & Welling 2019). It costs S traces that share their encoder and their words.
+    Unbiased for the lower bound of eq. 10 (Kool, van Hoof & Welling 2019). It costs S
+    traces that share their encoder and their words.
 
     Args:
         samples: S, two or more.
