@@ -391,7 +391,8 @@ def test_bounds_are_in_order():
     np.testing.assert_allclose(tf.reduce_sum(p, 0), 1.0, rtol=1e-5)
     bound, marginal = lower_bound(pairs, data), log_marginal(pairs, data)
     assert bound < importance_weighted_bound(pairs, data) < marginal
-    assert variational_bound(toy(Variational()), data) < marginal
+    variational = toy(Variational())
+    assert variational_bound(variational, data) < log_marginal(variational, data)
 
 
 def test_step_marginals_bound_what_they_say():
@@ -413,7 +414,7 @@ def test_self_normalised_bias_falls_with_the_samples():
         wanted = gradients(model, lambda: log_marginal(model, data))
         return relative_error(model, expected_gradient(model, data), wanted)
 
-    assert error(3) < 0.8 * error(2)
+    assert error(3) < 0.9 * error(2)
 
 
 def test_soft_equals_hard_when_alpha_is_one_hot():
@@ -657,7 +658,31 @@ def test_estimator_with_weights_takes_over_after_a_warm_up():
         model.use(Variational())
     model.compile(optimizer=keras.optimizers.Adam(0.01))
     model.use(Variational())
-    model.train_step(data)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [*(kind() for kind in ESTIMATORS.values()), *OWNERS, StepMarginal(top_k=9)],
+    ids=label,
+)
+def test_works_in_a_graph_of_any_length(estimator):
+    """As in `fit`; nothing is run, as each would be compiled."""
+    model = toy(estimator)
+    shape = [None, model.encoder.locations, model.encoder.size]
+    signature = {
+        "annotations": tf.TensorSpec(shape),
+        "tokens": tf.TensorSpec([None, None], tf.int32),
+    }
+
+    @tf.function(input_signature=[signature], autograph=False)
+    def gradient(data):
+        with tf.GradientTape() as tape:
+            loss, trace = model.loss_of(data)
+        estimator.update(trace)
+        return tape.gradient(loss, model.trainable_variables), loss
+
+    found, _ = gradient.get_concrete_function().structured_outputs
+    assert None not in found
 
 
 def test_critic_learns_the_reward_and_nothing_else_learns_from_it():
@@ -667,9 +692,10 @@ def test_critic_learns_the_reward_and_nothing_else_learns_from_it():
     own = estimator.critic.trainable_variables
     optimizer = keras.optimizers.Adam(0.05)
     errors = []
-    for _ in range(40):
+    looked, _ = estimator.trace(model, data, seed)
+    for _ in range(100):
         with tf.GradientTape(persistent=True) as tape:
-            trace, _ = estimator.trace(model, data, seed)
+            trace = estimator._with_baseline(looked, model, data)
             error = tf.reduce_mean(estimator._critic_error(trace))
         others = [v for v in model.trainable_variables if "critic/" not in v.path]
         assert tape.gradient(error, others) == [None] * len(others)

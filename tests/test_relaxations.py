@@ -33,19 +33,6 @@ def one_word(estimator):
     return model, batch(model, lengths=(1,))
 
 
-def word_score(model, data, weights):
-    """log p(y_1 | weights) by one `step`; weights from logits `[1, 1, 2]`."""
-    memory, state = model.start(data["annotations"])
-    aux = {}
-
-    def choose(logits):
-        aux["logits"] = logits
-        return weights(logits)
-
-    log_p, _, _ = model.step(tf.zeros([1, 1], tf.int32), state, memory, choose)
-    return log_p[..., data["tokens"][0, 0]], aux["logits"]
-
-
 def gumbels():
     return np.stack([np.log(ODDS), 0 * ODDS], axis=-1)
 
@@ -65,17 +52,18 @@ def integrated(estimator, tau):
 
 
 def every_noise(model, data):
-    """The state and logits repeated for every quantile, differentiable."""
+    """Noisy logits `[1, NODES, 2]`, and log p(y_1) `[NODES]` by weights like them."""
     memory, state = model.start(data["annotations"])
     logits = model.attention(memory["projection"], state[0])
-    state = tuple(tf.repeat(x, NODES, axis=0) for x in state)
+    memory = {name: tf.repeat(x, NODES, axis=0) for name, x in memory.items()}
+    state = tuple(tf.repeat(x, NODES, axis=1) for x in state)
 
     def score(weights):
-        tokens = tf.zeros([NODES, 1], tf.int32)
+        tokens = tf.zeros([1, NODES], tf.int32)
         log_p = model.step(tokens, state, memory, lambda _: weights)[0]
-        return log_p[:, 0, data["tokens"][0, 0]]
+        return log_p[0, :, data["tokens"][0, 0]]
 
-    return logits + gumbels()[:, None], score
+    return logits + gumbels()[None], score
 
 
 @pytest.mark.parametrize("tau", [1.0, 0.3])
@@ -108,7 +96,7 @@ def test_straight_through_estimates_its_target():
             spoken = score(hard)
         slope = tf.stop_gradient(tape.gradient(spoken, hard))
         soft = tf.nn.softmax(noisy / tau)
-        each = score(tf.stop_gradient(hard)) + tf.reduce_sum(slope * soft, axis=[1, 2])
+        each = score(tf.stop_gradient(hard)) + tf.reduce_sum(slope * soft, axis=[0, 2])
         return tf.reduce_mean(each)
 
     assert relative_error(model, got, gradients(model, wanted)) < 1e-4

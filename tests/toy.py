@@ -175,5 +175,5 @@ def relative_error(model, got, wanted):
     return max(
         np.linalg.norm((got - wanted)[g]) / np.linalg.norm(wanted[g])
         for g in groups
-        if g.any()
+        if wanted[g].any()
     )

@@ -102,7 +102,7 @@ class StepMarginal(Reinforce):
             log_alpha = trace.log_alpha
             contexts = tf.transpose(annotations, [1, 0, 2])[:, None, :, None]
         else:
-            most = min(self.top_k, trace.log_alpha.shape[-1])
+            most = min(self.top_k, captioner.encoder.locations)
             log_alpha, places = tf.math.top_k(trace.log_alpha, most)
             places = tf.transpose(places, [1, 3, 0, 2])  # [B, K, S, T]
             contexts = tf.gather(annotations, places, batch_dims=1)

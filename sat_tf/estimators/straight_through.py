@@ -30,6 +30,6 @@ class StraightThrough(GumbelSoftmax):
     def select(self, logits, *, training, seed, step):
         """One-hot, with the gradient of the relaxed weights."""
         soft = super().select(logits, training=training, seed=seed, step=step)
-        places = logits.shape[-1]
+        places = tf.shape(logits)[-1]
         hard = tf.one_hot(tf.argmax(soft, axis=-1), places, dtype=logits.dtype)
         return hard + (soft - tf.stop_gradient(soft))  # exactly one-hot: x - x = 0
