@@ -164,14 +164,11 @@ def update_rule(model, data):
     if estimator.reward == "per_word":
         reward /= tf.reduce_sum(trace.mask, axis=-1)
     weight = estimator.lambda_r
-    if estimator.batch_sum:
-        weight *= log_p.shape[1]
     if estimator.normalise_advantage:
         weight /= max(1.0, float(estimator.variance.numpy()) ** 0.5)
     entropy = tf.reduce_sum(trace.entropy, axis=-1)
-    scale = log_p.shape[1] if estimator.batch_sum else 1.0
     held = tf.stop_gradient
-    spoken = held(p) * (log_p + scale * estimator.lambda_e * entropy)
+    spoken = held(p) * (log_p + estimator.lambda_e * entropy)
     return tf.reduce_mean(tf.reduce_sum(spoken + weight * p * held(reward), axis=0))
 
 
@@ -202,7 +199,7 @@ LISTED = [
     *(Reinforce(baseline="leave_one_out", reward=r, samples=2) for r in REWARDS),
     Reinforce(lambda_r=0.5, lambda_e=0.1),
     Reinforce(normalise_advantage=True, baseline="nvil", reward="to_go"),
-    Reinforce(reward="per_word", lambda_e=0.1, batch_sum=True),
+    Reinforce(reward="per_word", lambda_e=0.1),
     *(Rloo(samples=2, reward=reward) for reward in REWARDS),
     Vimco(samples=2),
     WsRam(samples=2),
