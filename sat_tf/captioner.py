@@ -93,6 +93,7 @@ class ShowAttendTell(keras.Model):
         )
         self.attention.build((None, encoder.size), (None, hidden_size))
         self.decoder.build((None, None, encoder.size))
+        self._build_estimator(estimator)
         self.seeds = keras.random.SeedGenerator(17, name="seeds")
         self.means = logs.running_means()
         self.decoder_options = {}
@@ -179,7 +180,8 @@ class ShowAttendTell(keras.Model):
             samples: S.
 
         Returns:
-            word logits `[S, B, T, V]`, location logits and weights `[S, B, T, L]`.
+            word logits `[S, B, T, V]`, location logits and weights `[S, B, T, L]`,
+            and the states `[S, B, T, n]` that the steps started from.
         """
         memory, state = self.start(features)
         if rows is not None:
@@ -210,20 +212,19 @@ class ShowAttendTell(keras.Model):
             one_hot,
         )
         # [T, S, B, ..] -> [S, B, T, ..]
-        hidden, context, logits, weights = (
+        after, context, logits, weights, cells = (
             tf.transpose(x, [1, 2, 0, 3]) for x in outputs
         )
-        words = self.decoder.logits(embedded[None], hidden, context, training=training)
-        return words, logits, weights
+        words = self.decoder.logits(embedded[None], after, context, training=training)
+        before = tf.concat([hidden[:, :, None], after[:, :, :-1]], axis=2)
+        return words, logits, weights, (before, cells)
 
     def trace(self, data, select, *, one_hot=False, samples=1, training=False):
         """The `Trace` of a batch, and the word logits `[S, B, T, V]` behind it."""
         tokens = tf.cast(data["tokens"], tf.int32)
-        inputs = data.get("inputs", shifted(tokens))
-        features = self.features_of(data, training)
-        words, logits, weights = self.unroll(
-            features,
-            inputs,
+        words, logits, weights, states = self.unroll(
+            self.features_of(data, training),
+            data.get("inputs", shifted(tokens)),
             select,
             one_hot=one_hot,
             rows=data.get("rows"),
@@ -235,8 +236,37 @@ class ShowAttendTell(keras.Model):
             log_alpha=tf.nn.log_softmax(logits),
             weights=weights,
             mask=tf.cast(tokens > 0, tf.float32),
+            states=states,
         )
         return trace, words
+
+    def score(self, data, states, contexts, *, training=False):
+        """log p(y_t) had each word been spoken with another context, one step ahead.
+
+        All steps at once, as each starts from a state that is known. The states
+        themselves are not changed by it.
+
+        Args:
+            data: as `fit` takes it. states: a trace's, `[S, B, T, n]` each.
+            contexts: z_t to try, before their gate, `[K, S, B, T, D]`.
+
+        Returns:
+            `[K, S, B, T]` nats, 0 at padding.
+        """
+        tokens = tf.cast(data["tokens"], tf.int32)
+        embedded = self.decoder.embed(data.get("inputs", shifted(tokens)))
+        contexts, _ = self.decoder.gate(contexts, states[0])
+        hidden, _ = self.decoder.recur(embedded, contexts, *states)
+        words = self.decoder.logits(embedded, hidden, contexts, training=training)
+        shape = tf.shape(words)
+        flat = tf.reshape(words, tf.concat([[-1], shape[2:]], axis=0))
+        return tf.reshape(losses.log_likelihood(flat, tokens), shape[:-1])
+
+    def annotations_of(self, data, training=False):
+        """a_i `[B, L, D]` of each caption's image, as attention sees them."""
+        annotations = self.encoder(self.features_of(data, training))
+        rows = data.get("rows")
+        return annotations if rows is None else tf.gather(annotations, rows)
 
     def features_of(self, data, training=False):
         """Float32 `[B, L, D]` of a batch as `fit` takes it, in whichever form."""
@@ -253,36 +283,55 @@ class ShowAttendTell(keras.Model):
     def loss_of(self, data):
         """The scalar to minimise on a batch, and its `Trace`."""
         seed = self._seed()
+        # Once, though an estimator may look at it in several passes.
+        data = {**data, "annotations": self.features_of(data, training=True)}
         if self.scheduled_sampling:
             data = with_own_words(self, data, seed)
-        trace, words = self.trace(
-            data,
-            lambda e, t: self.estimator.select(e, training=True, seed=seed, step=t),
-            one_hot=self.estimator.one_hot,
-            samples=self.estimator.samples,
-            training=True,
-        )
+        trace, words = self.estimator.trace(self, data, seed)
         objective = self.estimator.surrogate(trace)
         if self.lambda_ds:
             objective -= self.lambda_ds * losses.doubly_stochastic(
                 tf.exp(trace.log_alpha), trace.mask
             )
         if self.label_smoothing:
-            smooth = losses.mean_log_p(
-                words, trace.log_p_word, tf.cast(data["tokens"], tf.int32)
-            )
-            extra = tf.reduce_mean(
-                tf.reduce_sum(smooth - trace.log_p_word, axis=-1), axis=0
-            )
+            tokens = tf.cast(data["tokens"], tf.int32)
+            log_p = losses.log_likelihood(words, tokens)
+            smooth = losses.mean_log_p(words, log_p, tokens)
+            extra = tf.reduce_mean(tf.reduce_sum(smooth - log_p, axis=-1), axis=0)
             objective += self.label_smoothing * extra
         return -tf.reduce_mean(objective), trace
 
     def use(self, estimator):
-        """Changes the estimator between calls of `fit`, say after a soft warm-up."""
-        if estimator is not self.estimator:
-            del self.estimator
-            self.estimator = estimator
-            self.train_function = None  # traced with the old one
+        """Changes the estimator between calls of `fit`, say after a soft warm-up.
+
+        Keras goes on tracking the old one, so that its weights stay in checkpoints and
+        in the optimizer until it comes back.
+
+        Raises:
+            ValueError: the optimizer was built before the estimator's weights were.
+        """
+        if estimator is self.estimator:
+            return
+        self._build_estimator(estimator)
+        optimizer = getattr(self, "optimizer", None)
+        if optimizer is not None and optimizer.built:
+            known = {id(v) for v in self.trainable_variables}
+            unknown = [v for v in estimator.trainable_variables if id(v) not in known]
+            if unknown:
+                raise ValueError(
+                    "Expected an optimizer that knows the estimator's weights. "
+                    f"Received: estimator={estimator.name!r}, whose weights are newer "
+                    "than the optimizer. Call compile(...) with a new one before "
+                    "use(...), or make the captioner with this estimator and "
+                    "use(Soft()) for the warm-up."
+                )
+        self.estimator = estimator
+        self.train_function = None  # traced with the old one
+
+    def _build_estimator(self, estimator):
+        if not estimator.built:
+            words = (None, None, self.decoder.embedding_size)
+            estimator.build((None, None, self.encoder.size), words)
 
     def fine_tune(self):
         """Trains the encoder's trunk too from the next `fit` on, at `encoder_rate`.

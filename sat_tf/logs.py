@@ -13,6 +13,8 @@ SHOWN = (
     "baseline",
     "advantage",
     "advantage_variance",
+    "divergence",
+    "temperature",
 )
 
 

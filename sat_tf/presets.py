@@ -19,9 +19,12 @@ class Preset:
             label_smoothing, lambda_ds, attention_rule: see `ShowAttendTell`.
         word_vectors: text file of pretrained word vectors of `embedding_size` numbers,
             GloVe's or word2vec's, to start the word embedding from.
-        estimator: a key of `ESTIMATORS`; samples, reward, baseline, lambda_r,
-            lambda_e, semi_sampling, coin, batch_sum, baseline_steps: its options, see
+        estimator: a key of `ESTIMATORS`, which takes of the following what it knows.
+        samples: S, by default the estimator's; reward, baseline, lambda_r, lambda_e,
+            semi_sampling, coin, batch_sum, baseline_steps, normalise_advantage: see
             `Reinforce`.
+        temperature, final_temperature, anneal_steps: see `GumbelSoftmax`, `Rebar`.
+        carry, top_k: see `StepMarginal`; proposal: see `WsRam`.
         warm_up: epochs of soft attention before the estimator takes over.
         scheduled_sampling: probability, at the end of training, that the captioner's
             own word goes in instead of the caption's; it rises linearly from 0 over
@@ -54,7 +57,7 @@ class Preset:
     attention_rule: str = "argmax"
     word_vectors: str | None = None
     estimator: str = "reinforce"
-    samples: int = 1
+    samples: int | None = None
     reward: str = "sum"
     baseline: str = "moving_average"
     lambda_r: float = 1.0
@@ -63,6 +66,13 @@ class Preset:
     coin: str = "image"
     batch_sum: bool = False
     baseline_steps: int = 64
+    normalise_advantage: bool = False
+    temperature: float = 1.0
+    final_temperature: float = 0.5
+    anneal_steps: int = 2000
+    carry: str = "expected"
+    top_k: int | None = None
+    proposal: str = "prior"
     warm_up: int = 0
     scheduled_sampling: float = 0.0
     optimizer: str = "adam"
@@ -76,10 +86,10 @@ class Preset:
     max_length: int = 20
 
     def estimator_options(self, kind):
-        """The fields that an estimator's constructor takes."""
-        known = {f.name for f in dataclasses.fields(self)}
+        """The fields that an estimator's constructor takes, but for those unset."""
         wanted = inspect.signature(kind.__init__).parameters
-        return {name: getattr(self, name) for name in wanted if name in known}
+        fields = dataclasses.asdict(self)
+        return {k: v for k, v in fields.items() if k in wanted and v is not None}
 
     def replace(self, **changes):
         """A copy with other values; strings are read as the command line's."""

@@ -60,6 +60,8 @@ class Outputs(NamedTuple):
     """float32 `[T, S, B, L]`, e_t."""
     weights: tf.Tensor
     """float32 `[T, S, B, L]`, what `select` made of them."""
+    cell: tf.Tensor
+    """`[T, S, B, n]`, c_{t-1}: the cell each step started from."""
 
 
 def unroll(inputs, select, one_hot):
@@ -130,7 +132,7 @@ def _forward(x, select, one_hot):
     state = tf.while_loop(lambda t, *_: t < time, body, (0, x.hidden, x.cell, *arrays))
     hidden, context, *taped = (array.stack() for array in state[3:])
     tape = _Tape(*taped)
-    return Outputs(hidden, context, tape.logits, tape.weights), tape
+    return Outputs(hidden, context, tape.logits, tape.weights, tape.cell), tape
 
 
 def _backward(x, select, one_hot, tape, upstream):
@@ -143,6 +145,7 @@ def _backward(x, select, one_hot, tape, upstream):
         step = _Tape(*(a[t] for a in tape))
         d_hidden += upstream.hidden[t]
         d_gates, d_cell = _lstm_gradient(step.gates, step.cell, d_hidden, d_cell)
+        d_cell += upstream.cell[t]
         d_context = _matmul(d_gates, from_context) + upstream.context[t]
         d_beta = tf.reduce_sum(d_context * step.looked, axis=-1, keepdims=True)
         d_beta *= step.beta * (1 - step.beta)

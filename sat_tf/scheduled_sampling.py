@@ -53,7 +53,7 @@ def with_own_words(captioner, data, seed):
     tokens = tf.cast(data["tokens"], tf.int32)
     shown = shifted(tokens)
     estimator = captioner.estimator
-    words, _, _ = captioner.unroll(
+    words, *_ = captioner.unroll(
         tf.stop_gradient(features),
         shown,
         lambda e, t: estimator.select(e, training=True, seed=place_seed, step=t),
@@ -65,7 +65,7 @@ def with_own_words(captioner, data, seed):
     if callable(probability):
         probability = probability(captioner.optimizer.iterations)
     # Words first, then captions: what is drawn must not depend on the padding.
-    coins = tf.random.stateless_uniform(tf.shape(tokens)[::-1], coin_seed)
+    coins = tf.random.stateless_uniform(tf.shape(tf.transpose(tokens)), coin_seed)
     replaced = (tf.transpose(coins) < probability) & (shown > 0)
     data = {k: v for k, v in data.items() if k != "image"}
     return data | {"annotations": features, "inputs": tf.where(replaced, own, shown)}

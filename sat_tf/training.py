@@ -54,10 +54,11 @@ def build(preset, captions, *, encoder_weights=None):
         dtype=preset.dtype,
     )
     kind = ESTIMATORS[preset.estimator]
+    estimator = kind(**preset.estimator_options(kind))
     return ShowAttendTell(
         vocabulary,
         encoder=encoder,
-        estimator=kind(**preset.estimator_options(kind)),
+        estimator=estimator,
         embedding_size=preset.embedding_size,
         hidden_size=preset.hidden_size,
         attention_size=preset.attention_size,
@@ -65,7 +66,7 @@ def build(preset, captions, *, encoder_weights=None):
         output_activation=preset.output_activation,
         label_smoothing=preset.label_smoothing,
         lambda_ds=preset.lambda_ds,
-        attention_rule="expected" if kind is Soft else preset.attention_rule,
+        attention_rule=preset.attention_rule if estimator.stochastic else None,
         encoder_rate=preset.encoder_rate,
         resize_mode=preset.resize_mode,
         dtype=preset.dtype,
@@ -296,7 +297,7 @@ def train(
         (c for captions in training.captions for c in captions),
         encoder_weights=encoder_weights,
     )
-    hard = captioner.estimator
+    soft, hard = Soft(), captioner.estimator
     warm_up = preset.warm_up if hard.stochastic else 0
     if warm_up >= preset.epochs:
         raise ValueError(
@@ -335,7 +336,7 @@ def train(
     while (epoch := progress.step // per_epoch) < preset.epochs:
         if epoch - max(progress.best_epoch, warm_up) > preset.patience:
             break
-        captioner.use(Soft() if epoch < warm_up else hard)
+        captioner.use(soft if epoch < warm_up else hard)
         if epoch == preset.fine_tune_after and not progress.fine_tuning:
             captioner.fine_tune()
             progress.fine_tuning = True

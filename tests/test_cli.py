@@ -238,7 +238,7 @@ def test_another_recipe_in_the_same_folder_is_refused(run, here, capsys):
         ),
         (
             ["train", "--data", "own", "--preset", "scenes", "--set", "samples=many"],
-            "Expected samples to be int. Received: samples='many'",
+            "Expected samples to be int or None. Received: samples='many'",
         ),
         (
             ["train", "--data", "own", "--preset", "scenes", "--epochs", "1"],

@@ -6,7 +6,7 @@ import tensorflow as tf
 from toy import batch, gradients, toy
 
 from sat_tf import losses
-from sat_tf.estimators import Reinforce, Trace
+from sat_tf.estimators import GumbelSoftmax, Reinforce, Soft, StraightThrough, Trace
 
 
 def plain_trace(model, data, select, samples):
@@ -15,8 +15,9 @@ def plain_trace(model, data, select, samples):
     inputs = tf.pad(tokens[:, :-1], [[0, 0], [1, 0]])
     memory, state = model.start(data["annotations"])
     state = tuple(tf.repeat(x, samples, axis=0) for x in state)
-    words, logits, weights = [], [], []
+    words, logits, weights, states = [], [], [], []
     for t in range(tokens.shape[1]):
+        states.append(state)
         e = model.attention(memory["projection"], state[0])
         previous = tf.repeat(inputs[None, :, t], samples, axis=0)
         log_p, state, aux = model.step(
@@ -31,25 +32,36 @@ def plain_trace(model, data, select, samples):
         log_alpha=tf.nn.log_softmax(logits),
         weights=weights,
         mask=tf.cast(tokens > 0, tf.float32),
+        states=tuple(tf.stack(x, axis=2) for x in zip(*states, strict=True)),
     )
 
 
 def scalar(trace):
     """Touches every output, with different weights everywhere."""
     parts = []
-    for i, x in enumerate((trace.log_p_word, trace.log_alpha, trace.weights)):
+    outputs = (trace.log_p_word, trace.log_alpha, trace.weights, *trace.states)
+    for i, x in enumerate(outputs):
         noise = tf.random.stateless_normal(tf.shape(x), [17, i])
         parts.append(tf.reduce_sum(noise * x))
     return tf.add_n(parts)
 
 
 @pytest.mark.parametrize("samples", [1, 3])
-@pytest.mark.parametrize("kind", ["soft", "hard", "semi"])
-def test_gradient_is_that_of_the_plain_loop(kind, samples):
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        Soft(),
+        Reinforce(),
+        Reinforce(semi_sampling=0.5),
+        GumbelSoftmax(temperature=0.5),
+        StraightThrough(temperature=0.5),
+    ],
+    ids=["soft", "hard", "semi", "gumbel_softmax", "straight_through"],
+)
+def test_gradient_is_that_of_the_plain_loop(estimator, samples):
     model = toy()
     data = batch(model, lengths=(5, 3, 4))
     seed = tf.constant([17, 4])
-    estimator = Reinforce(semi_sampling={"hard": 0.0, "semi": 0.5}.get(kind, 1.0))
 
     def select(e, t):
         return estimator.select(e, training=True, seed=seed, step=t)
@@ -101,3 +113,18 @@ def test_captions_may_share_images():
         gradients(model, lambda d=d: model.loss_of(d)[0]) for d in (shared, apart)
     )
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6)
+
+
+def test_score_is_the_word_of_one_step():
+    """Each context in turn, from the states of a trace, of captions that share."""
+    model = toy()
+    data = batch(model, lengths=(4, 2))
+    data |= {"rows": tf.constant([1, 0]), "tokens": data["tokens"]}
+    seed, draw = tf.constant([17, 4]), Reinforce().draw
+    trace, _ = model.trace(data, lambda e, t: draw(e, seed, t), one_hot=True, samples=3)
+    annotations = model.annotations_of(data)
+    contexts = tf.einsum("sbtl,bld->sbtd", trace.weights, annotations)
+    again = model.score(data, trace.states, tf.stack([contexts, 0 * contexts]))
+    np.testing.assert_allclose(again[0], trace.log_p_word, rtol=1e-5, atol=1e-6)
+    assert np.abs(again[1] - trace.log_p_word)[:, 0].min() > 1e-3
+    assert not np.any(again.numpy()[:, :, 1, 2:])

@@ -15,7 +15,7 @@ from own_run import EPOCHS, STEPS
 from toy import toy
 
 from sat_tf import cli, datasets, encoder, training
-from sat_tf.estimators import Reinforce, Soft
+from sat_tf.estimators import Reinforce, Soft, Variational
 from sat_tf.evaluation import cached_inputs
 from sat_tf.generation import Caption
 from sat_tf.presets import ARCTIC, PAPER, PRESETS, Preset, get_preset
@@ -294,6 +294,29 @@ def test_scheduled_sampling_is_handed_over(quick, tmp_path, monkeypatch):
     assert seen[0] == 0
     assert float(seen[1](EPOCHS * STEPS)) == pytest.approx(0.4)
     assert float(seen[1](EPOCHS * STEPS / 2)) == pytest.approx(0.2)
+
+
+def test_stopped_in_and_after_a_warm_up(quick, tmp_path, monkeypatch):
+    """The estimator that waits for its turn is in every checkpoint, in one place."""
+    options = {"estimator": "variational", "warm_up": 1, "epochs": 2}
+    whole, history = quick.train(tmp_path / "whole", **options)
+    real, calls = training.Run.save_checkpoint, []
+
+    def dies(self, *args):
+        real(self, *args)
+        calls.append(args)
+        if len(calls) in (1, STEPS + 1):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.Run, "save_checkpoint", dies)
+    for used in (Soft, Variational):
+        with pytest.raises(KeyboardInterrupt):
+            quick.train(tmp_path / "stopped", **options)
+        assert quick.used[-1] is used
+    found, again = quick.train(tmp_path / "stopped", **options)
+    assert again == history
+    for ours, theirs in zip(found.weights, whole.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")

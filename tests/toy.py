@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.encoder import Encoder
-from sat_tf.estimators import Trace
+from sat_tf.estimators import Reinforce
 
 WORDS = ["red", "blue", "dog", "cat"]
 
@@ -56,33 +56,88 @@ def all_paths(model, data):
     return model.trace(data, forced, samples=len(paths))[0]
 
 
-def path_probability(trace):
-    """p(s | a) `[S, B]`; at padding, which alpha ignores, every place is as good."""
+def path_probability(trace, log_p=None):
+    """p(s | a) `[S, B]`; at padding, which alpha ignores, every place is as good.
+
+    `log_p`, `[S, B, T]`: of the places, by default under alpha.
+    """
     places = tf.cast(tf.shape(trace.log_alpha)[-1], tf.float32)
     padded = tf.reduce_sum(1 - trace.mask, axis=-1)
-    log_p = tf.reduce_sum(trace.log_p_location, axis=-1)
-    return tf.exp(log_p - padded * tf.math.log(places))
+    log_p = trace.log_p_location if log_p is None else log_p
+    return tf.exp(tf.reduce_sum(log_p, axis=-1) - padded * tf.math.log(places))
 
 
-def tuples_of(trace, samples):
-    """All S-tuples of paths as one batch: a Trace with axis 1 = (tuple, image).
+def paths_of(model, data):
+    """p(s | a) and log p(y | s, a) `[paths, B]`, and the trace."""
+    trace = all_paths(model, data)
+    return path_probability(trace), tf.reduce_sum(trace.log_p_word, -1), trace
+
+
+def lower_bound(model, data):
+    """L_s of eq. 10, mean over images."""
+    p, log_p, _ = paths_of(model, data)
+    return tf.reduce_mean(tf.reduce_sum(p * log_p, axis=0))
+
+
+def settled(model):
+    """A state that has moved: a baseline must not matter, whatever it is."""
+    if isinstance(model.estimator, Reinforce):
+        average, variance = model.estimator.average, model.estimator.variance
+        average.assign(np.linspace(-3.0, -1.0, average.shape[0]))
+        if variance is not None:
+            variance.assign(5.0)
+    return model
+
+
+def every_draw(model, data, repeats=1):
+    """Every tuple of S paths that an estimator may draw, as one batch of captions.
 
     Returns:
-        the Trace, and each tuple's probability `[tuples, B]`.
+        the places, one-hot `[S, tuples * B, T, L]`, and the data, each caption once
+        for every tuple (and that `repeats` times), sharing the images.
     """
-    number, images = trace.log_p_word.shape[:2]
-    index = np.array(list(itertools.product(range(number), repeat=samples))).T
+    places, time = model.encoder.locations, data["tokens"].shape[1]
+    samples, images = model.estimator.samples, data["tokens"].shape[0]
+    index = list(itertools.product(range(places), repeat=samples * time))
+    index = np.reshape(index * repeats, [-1, samples, time]).transpose(1, 0, 2)
+    number = index.shape[1]
+    tiled = {
+        "annotations": data["annotations"],
+        "tokens": tf.tile(data["tokens"], [number, 1]),
+        "rows": tf.tile(tf.range(images), [number]),
+    }
+    return tf.one_hot(np.repeat(index, images, axis=1), places), tiled
 
-    def pick(x):  # [paths, B, ..] -> [samples, tuples * B, ..]
-        x = tf.gather(x, index)
-        return tf.reshape(x, [samples, -1, *x.shape[3:]])
 
-    probability = tf.reduce_prod(tf.gather(path_probability(trace), index), axis=0)
-    picked = Trace(
-        *(pick(x) for x in trace[:3]),
-        mask=tf.tile(trace.mask, [index.shape[1], 1]),
-    )
-    return picked, tf.reshape(probability, [-1, images])
+def expected_gradient(model, data, seed=17, repeats=1):
+    """E[gradient of the surrogate], every draw of the estimator weighed exactly.
+
+    Noise that is no draw (of a relaxation) is sampled, anew in each repeat.
+    """
+    estimator, seed = model.estimator, tf.constant([17, seed])
+    if not estimator.stochastic:
+
+        def scalar():
+            trace, _ = estimator.trace(model, data, seed)
+            return tf.reduce_mean(estimator.surrogate(trace))
+
+        return gradients(model, scalar)
+
+    places, tiled = every_draw(model, data, repeats)
+    images = data["tokens"].shape[0] * repeats
+
+    def scalar():
+        trace, _ = estimator.trace(model, tiled, seed)
+        p = tf.reduce_prod(path_probability(trace, trace.log_drawn), axis=0)
+        np.testing.assert_allclose(tf.reduce_sum(p), images, rtol=1e-4)
+        surrogate = estimator.surrogate(trace)
+        return tf.reduce_sum(tf.stop_gradient(p) * surrogate) / images
+
+    estimator.draw = lambda logits, seed, step: tf.gather(places, step, axis=2)
+    try:
+        return gradients(model, scalar)
+    finally:
+        del estimator.draw
 
 
 def gradients(model, scalar):
@@ -98,12 +153,27 @@ def gradients(model, scalar):
     return np.concatenate([g.ravel() for g in dense])
 
 
+def belongs(model, name):
+    """Which entries of a flat gradient are of weights with this in their path."""
+    return np.concatenate(
+        [np.full(v.shape, name in v.path).ravel() for v in model.trainable_variables]
+    )
+
+
 def attention_part(model, flat):
     """The part of a flat gradient that belongs to f_att."""
-    parts, at = [], 0
-    for variable in model.trainable_variables:
-        size = int(np.prod(variable.shape))
-        if "attention/" in variable.path:
-            parts.append(flat[at : at + size])
-        at += size
-    return np.concatenate(parts)
+    return flat[belongs(model, "attention/")]
+
+
+def relative_error(model, got, wanted):
+    """The largest error of the whole gradient, of f_att's part and of q's.
+
+    A critic is left out: it learns from an error of its own.
+    """
+    groups = [~belongs(model, "critic/")]
+    groups += [belongs(model, name) for name in ("attention/", "inference/")]
+    return max(
+        np.linalg.norm((got - wanted)[g]) / np.linalg.norm(wanted[g])
+        for g in groups
+        if wanted[g].any()
+    )

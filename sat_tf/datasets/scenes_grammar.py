@@ -145,10 +145,10 @@ def write_captions(objects, rng, about=()):
     """Five different true captions of a scene.
 
     Objects are mentioned in the order of their prominence: large ones first, then the
-    lighter. The attention of eq. 4 knows h_{t-1}, which does not know y_{t-1} yet: where
-    to look next must follow from the image, not from the words. And it must follow from
-    the object, not from its position: when captions began with the leftmost one, places
-    beside it that still saw it were preferred.
+    lighter. The attention of eq. 4 knows h_{t-1}, which does not know y_{t-1} yet:
+    where to look next must follow from the image, not from the words. And it must
+    follow from the object, not from its position: when captions began with the leftmost
+    one, places beside it that still saw it were preferred.
 
     Three in five relate objects; the others list one to three. The size is named in two
     phrases of three, and always where only it tells two objects apart, so a phrase
@@ -163,6 +163,7 @@ def write_captions(objects, rng, about=()):
         A list of (text, boxes): per word of the text the relative box
         `(ymin, xmin, ymax, xmax)` of the object it speaks of, zeros if of none.
     """
+
     def prominence(thing):
         darkness = COLOURS.index(thing.colour)
         return thing not in about, thing.size != "large", darkness, thing.left

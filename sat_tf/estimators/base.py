@@ -4,13 +4,16 @@ from typing import NamedTuple
 
 import keras
 import tensorflow as tf
+import tensorflow_probability as tfp
+
+tfd = tfp.distributions
 
 
 class Trace(NamedTuple):
     """What happened while a batch of captions was spoken, for `surrogate` to judge.
 
-    Everything is 0 at padding except `log_alpha` and `weights`, which the derived
-    quantities mask.
+    Everything is 0 at padding except `log_alpha`, `log_q`, `weights` and `states`,
+    which the derived quantities mask. The last four are there where they are needed.
     """
 
     log_p_word: tf.Tensor
@@ -21,6 +24,14 @@ class Trace(NamedTuple):
     """`[S, B, T, L]`, what multiplied the annotations: one-hot s_t, or alpha."""
     mask: tf.Tensor
     """`[B, T]`, 1 at words and 0 at padding."""
+    states: tuple | None = None
+    """h_{t-1} and c_{t-1}, `[S, B, T, n]` each."""
+    log_q: tf.Tensor | None = None
+    """`[S, B, T, L]` nats, what the places were drawn from, where it is not alpha."""
+    baseline: tf.Tensor | None = None
+    """`[S or 1, B, T]` nats, b where more than rewards goes into it."""
+    correction: tf.Tensor | None = None
+    """`[S, B, T]`, to be maximised too: a term whose *gradient* has the mean zero."""
 
     @property
     def log_p_location(self):
@@ -29,21 +40,39 @@ class Trace(NamedTuple):
         Where the weights are alpha itself (semi-sampling) its gradient is exactly
         zero, as sum_i alpha_i grad log alpha_i = grad sum_i alpha_i = 0.
         """
-        chosen = tf.stop_gradient(self.weights) * self.log_alpha
+        return self._of_location(self.log_alpha)
+
+    @property
+    def log_drawn(self):
+        """Log-probability `[S, B, T]` of s_t under what it was drawn from."""
+        return self._of_location(self.log_alpha if self.log_q is None else self.log_q)
+
+    def _of_location(self, log_p):
+        chosen = tf.stop_gradient(self.weights) * log_p
         return tf.reduce_sum(chosen, axis=-1) * self.mask
 
     @property
     def entropy(self):
-        """H[s_t] `[S, B, T]` nats."""
+        """H[s_t] `[S, B, T]` nats, of alpha."""
         plogp = tf.exp(self.log_alpha) * self.log_alpha
         return -tf.reduce_sum(plogp, axis=-1) * self.mask
+
+    @property
+    def divergence(self):
+        """KL(q_t || alpha_t) `[S, B, T]` nats, 0 where the places come from alpha."""
+        if self.log_q is None:
+            return tf.zeros_like(self.log_p_word)
+        each = tf.exp(self.log_q) * (self.log_q - self.log_alpha)
+        return tf.reduce_sum(each, axis=-1) * self.mask
 
 
 class Estimator(keras.layers.Layer):
     """How a location is chosen and how its gradient is estimated.
 
-    A subclass implements `select` and `surrogate`; one that keeps state (a baseline)
-    makes it a non-trainable weight and moves it in `update`.
+    A subclass implements `surrogate`, and `select` if it does not draw from alpha.
+    One that has to look at a batch otherwise than in one pass of `select` overrides
+    `trace`. State (a baseline, a temperature) is a non-trainable weight, moved in
+    `update`; networks of its own are sublayers, made in `build`, that train along.
     """
 
     attention = "argmax"
@@ -51,7 +80,7 @@ class Estimator(keras.layers.Layer):
     samples = 1
     """S, locations drawn per word and image."""
     stochastic = True
-    """Whether `select` draws; if not, one pass gives the whole expectation."""
+    """Whether there are draws; if not, one pass gives the whole expectation."""
     one_hot = False
     """Whether training only makes one-hot draws, which no gradient passes."""
 
@@ -60,8 +89,26 @@ class Estimator(keras.layers.Layer):
         """Objective whose gradient `surrogate` estimates without bias, or `None`."""
         return None
 
+    @property
+    def target(self):
+        """Name of what the gradient is in expectation: an objective's, or its own."""
+        return self.unbiased_for
+
+    def build(self, annotations_shape, words_shape):
+        """Creates networks of its own from D and m, the last axes of the shapes."""
+        self.built = True
+
+    def get_build_config(self):
+        """Nothing: a captioner builds its estimator, with sizes of its own."""
+
+    def draw(self, logits, seed, step):
+        """One-hot places `[S, B, L]` from the logits of one step (eq. 8-9)."""
+        return tfd.OneHotCategorical(logits=logits, dtype=logits.dtype).sample(
+            seed=tf.random.experimental.stateless_fold_in(seed, step)
+        )
+
     def select(self, logits, *, training, seed, step):
-        """Weights of the locations at one step.
+        """Weights of the locations at one step; here one place drawn from alpha.
 
         Args:
             logits: `[S, B, L]`, eq. 4.
@@ -72,7 +119,26 @@ class Estimator(keras.layers.Layer):
         Returns:
             `[S, B, L]`, one-hot or a distribution.
         """
-        raise NotImplementedError
+        return self.draw(logits, seed, step)
+
+    def trace(self, captioner, data, seed):
+        """Looks at a batch: here one pass of S samples, the places by `select`.
+
+        Args:
+            captioner: a `ShowAttendTell`; its `trace` and `score` are the means.
+            data: as `fit` takes it, with `annotations`.
+            seed: int32 `[2]`.
+
+        Returns:
+            the `Trace`, and the word logits `[S, B, T, V]` behind it.
+        """
+        return captioner.trace(
+            data,
+            lambda e, t: self.select(e, training=True, seed=seed, step=t),
+            one_hot=self.one_hot,
+            samples=self.samples,
+            training=True,
+        )
 
     def surrogate(self, trace):
         """`[B]`, to be maximised: its *gradient* is the estimator, not its value."""
@@ -84,3 +150,21 @@ class Estimator(keras.layers.Layer):
     def statistics(self, trace):
         """Scalars for `fit` to show: name -> tensor."""
         return {}
+
+
+def check_choice(name, value, allowed):
+    """Raises `ValueError` unless the value is one of the allowed."""
+    if value not in allowed:
+        raise ValueError(
+            f"Expected {name} to be one of {', '.join(allowed)}. "
+            f"Received: {name}={value!r}. Choose one of them."
+        )
+
+
+def check_samples(name, samples):
+    """Raises `ValueError` where two samples would have to be compared and are not."""
+    if samples < 2:
+        raise ValueError(
+            f"Expected two samples or more for {name}. "
+            f"Received: samples={samples}. Set samples=4, or choose another."
+        )

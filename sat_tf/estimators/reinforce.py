@@ -2,13 +2,11 @@
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
-from sat_tf.estimators.base import Estimator
+from sat_tf.estimators.base import Estimator, check_choice, check_samples
+from sat_tf.estimators.critic import Critic
 
-tfd = tfp.distributions
-
-BASELINES = ("none", "moving_average", "leave_one_out")
+BASELINES = ("none", "moving_average", "leave_one_out", "soft", "nvil")
 REWARDS = ("sum", "per_word", "to_go")
 COINS = ("image", "step")
 _COIN = 2**31 - 1  # a step no caption reaches, so the coin never shares a seed
@@ -35,8 +33,17 @@ class Reinforce(Estimator):
             change only adds variance.
         baseline: `none`; `moving_average`, b <- 0.9 b + 0.1 mean R, updated after use
             (with `to_go` one b for every number of words left); `leave_one_out`, the
-            mean reward of the other S - 1 samples.
-        lambda_r, lambda_e: weights of the score and the entropy term.
+            mean reward of the other S - 1 samples (Kool et al. 2019); `soft`, the
+            reward of the same steps under expected contexts (Deng et al. 2018), for
+            one more pass forward; `nvil`, the moving average and what a small network
+            reads from the image and the caption (Mnih & Gregor 2014), see `Critic`.
+            None of them knows the place it judges, and E[grad log p(s_t | a)] = 0, so
+            none moves the mean.
+        normalise_advantage: divide R - b by its running root mean square, where that
+            is above 1 nat (Mnih & Gregor 2014): the score term's weight then is
+            lambda_r over it.
+        lambda_r, lambda_e: weights of the score and the entropy term; `target` says
+            what the gradient is in expectation where they bias it.
         semi_sampling: probability that alpha is used in place of a sample.
         coin: who shares a draw of semi-sampling: one `image` for a whole caption
             (the paper), or the whole batch at one `step` (what the authors' code
@@ -59,17 +66,15 @@ class Reinforce(Estimator):
         coin="image",
         batch_sum=False,
         baseline_steps=64,
+        normalise_advantage=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        _check("reward", reward, REWARDS)
-        _check("baseline", baseline, BASELINES)
-        _check("coin", coin, COINS)
-        if baseline == "leave_one_out" and samples < 2:
-            raise ValueError(
-                "Expected two samples or more for the leave_one_out baseline. "
-                f"Received: samples={samples}. Set samples=4, or another baseline."
-            )
+        check_choice("reward", reward, REWARDS)
+        check_choice("baseline", baseline, BASELINES)
+        check_choice("coin", coin, COINS)
+        if baseline == "leave_one_out":
+            check_samples("the leave_one_out baseline", samples)
         self.samples = samples
         self.reward = reward
         self.baseline = baseline
@@ -79,6 +84,7 @@ class Reinforce(Estimator):
         self.coin = coin
         self.batch_sum = batch_sum
         self.baseline_steps = baseline_steps
+        self.normalise_advantage = normalise_advantage
         self.average = self.add_weight(
             shape=(baseline_steps if reward == "to_go" else 1,),
             initializer="zeros",
@@ -86,17 +92,42 @@ class Reinforce(Estimator):
             aggregation="mean",
             name="baseline",
         )
+        self.critic = Critic(name="critic") if baseline == "nvil" else None
+        self.variance = None
+        if normalise_advantage or baseline == "nvil":
+            self.variance = self.add_weight(
+                shape=(),
+                initializer="ones",
+                trainable=False,
+                aggregation="mean",
+                name="variance",
+            )
+
+    def build(self, annotations_shape, words_shape):
+        """Creates the critic's weights."""
+        if self.critic is not None:
+            self.critic.build(annotations_shape, words_shape)
+        self.built = True
 
     @property
     def unbiased_for(self):
-        """`lower_bound` (eq. 10), or `None` when an option trades bias for variance.
-
-        With `semi_sampling` the target is the mixture of the bound and the soft
-        likelihood that the coin makes; `per_word` rewards weigh captions by length;
-        `lambda_e` adds the entropy's gradient.
-        """
+        """`lower_bound` (eq. 10), or `None` when an option trades bias for variance."""
         plain = self.lambda_r == 1 and self.lambda_e == 0 and self.semi_sampling == 0
+        plain = plain and not self.normalise_advantage and not self.batch_sum
         return "lower_bound" if plain and self.reward != "per_word" else None
+
+    @property
+    def target(self):
+        """`lower_bound`, `update_rule` or `semi_sampling`.
+
+        `update_rule`: E[grad log p(y | s, a) + w R grad log p(s | a) + lambda_e grad H]
+        with w = lambda_r, times B with `batch_sum`, over the advantage's size with
+        `normalise_advantage`, and R as `reward` says. `semi_sampling`: the mixture of
+        this and of the gradient of the soft likelihood that the coins make.
+        """
+        if self.semi_sampling:
+            return "semi_sampling"
+        return self.unbiased_for or "update_rule"
 
     @property
     def one_hot(self):
@@ -105,9 +136,7 @@ class Reinforce(Estimator):
 
     def select(self, logits, *, training, seed, step):
         """A one-hot sample (eq. 8-9), or alpha where the coin says so."""
-        location = tfd.OneHotCategorical(logits=logits, dtype=logits.dtype).sample(
-            seed=tf.random.experimental.stateless_fold_in(seed, step)
-        )
+        location = self.draw(logits, seed, step)
         if not training or self.semi_sampling == 0:
             return location
         shape, when = ([1, tf.shape(logits)[1], 1], 0)
@@ -117,16 +146,53 @@ class Reinforce(Estimator):
         soft = tf.random.stateless_uniform(shape, coin_seed) < self.semi_sampling
         return tf.where(soft, tf.nn.softmax(logits), location)
 
+    def trace(self, captioner, data, seed):
+        """As usual, and what the baseline needs besides."""
+        trace, words = super().trace(captioner, data, seed)
+        return self._with_baseline(trace, captioner, data), words
+
+    def _with_baseline(self, trace, captioner, data, log_q=None):
+        if self.baseline == "soft":
+
+            def expected(logits, step):
+                known = None if log_q is None else tf.exp(log_q[:, :, step])
+                return tf.nn.softmax(logits) if known is None else known
+
+            soft = captioner.trace(data, expected)[0]._replace(log_q=log_q)
+            return trace._replace(baseline=tf.stop_gradient(self.rewards(soft)))
+        if self.baseline == "nvil":
+            annotations = captioner.annotations_of(data)
+            words = captioner.decoder.embed(tf.cast(data["tokens"], tf.int32))
+            residual = self._size() * self.critic(annotations, words)[None]
+            return trace._replace(baseline=self._moving_average(trace.mask) + residual)
+        return trace
+
     def surrogate(self, trace):
         """The bracket of eq. 12 with baseline and entropy, as a scalar to derive."""
         advantage = tf.stop_gradient(self.advantage(trace))
-        score = tf.reduce_sum(advantage * trace.log_p_location, axis=-1)
+        if self.normalise_advantage:
+            advantage /= self._size()
+        score = tf.reduce_sum(advantage * trace.log_drawn, axis=-1)
         entropy = tf.reduce_sum(trace.entropy, axis=-1)
         attention = self.lambda_r * score + self.lambda_e * entropy
         if self.batch_sum:
             attention *= tf.cast(tf.shape(attention)[1], attention.dtype)
         likelihood = tf.reduce_sum(trace.log_p_word, axis=-1)
-        return tf.reduce_mean(likelihood + attention, axis=0)
+        total = tf.reduce_mean(likelihood + attention, axis=0)
+        return total - self._critic_error(trace)
+
+    def _critic_error(self, trace):
+        """Half the mean square of (R - b) / size `[B]`, for the critic alone."""
+        if self.critic is None:
+            return 0.0
+        error = tf.stop_gradient(self.rewards(trace)) - trace.baseline
+        error = tf.square(error * trace.mask / self._size())
+        words = tf.maximum(tf.reduce_sum(trace.mask, axis=-1), 1.0)
+        return 0.5 * tf.reduce_mean(tf.reduce_sum(error, axis=-1), axis=0) / words
+
+    def _size(self):
+        """Running root mean square of R - b, nats, 1 or more."""
+        return tf.sqrt(tf.maximum(tf.convert_to_tensor(self.variance), 1.0))
 
     def rewards(self, trace):
         """R `[S, B, T]` nats."""
@@ -141,14 +207,18 @@ class Reinforce(Estimator):
     def advantage(self, trace):
         """R - b `[S, B, T]` nats, 0 at padding."""
         reward = self.rewards(trace)
-        return (reward - self._baseline(reward, trace.mask)) * trace.mask
+        return (reward - self._baseline(reward, trace)) * trace.mask
 
-    def _baseline(self, reward, mask):
+    def _baseline(self, reward, trace):
+        if trace.baseline is not None:
+            return trace.baseline
         if self.baseline == "none":
             return tf.zeros_like(reward)
         if self.baseline == "leave_one_out":
-            others = tf.reduce_sum(reward, axis=0, keepdims=True) - reward
-            return others / (self.samples - 1)
+            return leave_one_out(reward)
+        return self._moving_average(trace.mask)
+
+    def _moving_average(self, mask):
         return tf.gather(tf.convert_to_tensor(self.average), self._slot(mask))
 
     def _slot(self, mask):
@@ -159,9 +229,16 @@ class Reinforce(Estimator):
         return tf.clip_by_value(left - 1, 0, self.baseline_steps - 1)
 
     def update(self, trace):
-        """b <- 0.9 b + 0.1 mean R over the batch (p. 5)."""
-        if self.baseline != "moving_average":
-            return
+        """b <- 0.9 b + 0.1 mean R over the batch (p. 5), and the variance so too."""
+        if self.variance is not None:
+            words = tf.maximum(tf.reduce_sum(trace.mask), 1.0)
+            square = tf.reduce_mean(self.advantage(trace) ** 2, axis=0)
+            now = tf.reduce_sum(square) / words
+            self.variance.assign(_DECAY * self.variance + (1 - _DECAY) * now)
+        if self.baseline in ("moving_average", "nvil"):
+            self._update_average(trace)
+
+    def _update_average(self, trace):
         slots = tf.reshape(self._slot(trace.mask), [-1])
         # One vote per caption where all its steps share R, else one per step.
         votes = trace.mask
@@ -200,12 +277,11 @@ class Reinforce(Estimator):
             "coin": self.coin,
             "batch_sum": self.batch_sum,
             "baseline_steps": self.baseline_steps,
+            "normalise_advantage": self.normalise_advantage,
         }
 
 
-def _check(name, value, allowed):
-    if value not in allowed:
-        raise ValueError(
-            f"Expected {name} to be one of {', '.join(allowed)}. "
-            f"Received: {name}={value!r}. Choose one of them."
-        )
+def leave_one_out(values):
+    """Mean of the other S - 1 samples, `[S, ..]` as given."""
+    others = tf.reduce_sum(values, axis=0, keepdims=True) - values
+    return others / tf.cast(tf.shape(values)[0] - 1, values.dtype)
