@@ -15,7 +15,6 @@ from sat_tf import cli, datasets, storage, training
 from sat_tf.bench import exact, learning, report, start, units
 from sat_tf.bench import gradients as bench_gradients
 from sat_tf.bench.gradients import Moments, bias_on_small_case, deriving, draw
-from sat_tf.bench.run import bench
 from sat_tf.estimators import Reinforce, Soft, Trace
 from sat_tf.presets import PAPER, PRESETS
 

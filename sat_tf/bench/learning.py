@@ -70,9 +70,12 @@ def learn(plan, name, seed):
             seconds += time.perf_counter() - began
             updates += 1
             finite = math.isfinite(loss)
+        point = {"seconds": seconds, "updates": updates, **judge()}
+        # The loss was taken before the update, which may have been no number itself.
+        finite = finite and math.isfinite(point["log_likelihood"])
         if not finite:
             break
-        curve.append({"seconds": seconds, "updates": updates, **judge()})
+        curve.append(point)
     return {
         "attention": captioner.attention_rule,
         "diverged": not finite,

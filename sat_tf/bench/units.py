@@ -63,7 +63,8 @@ def work_on(unit):
         raise ChildProcessError(
             f"Expected the unit {unit.path.stem} of {unit.path.parent} to finish. "
             f"Received: exit status {process.exitcode}; what it said is above. "
-            "Mend that and run the same command again: what is done is kept."
+            "Mend that, or leave it out, and give the same command again: "
+            "what is done is kept."
         )
 
 
