@@ -24,6 +24,7 @@ class ShowAttendTell(keras.Model):
     `"image"`. Tokens end in `<eos>` and are padded with 0. Captions that share images
     may come with fewer of them and `"rows"`, int `[B]`: which one each is about.
     Words to go in that are not the caption's own come as `"inputs"`, int `[B, T]`.
+    `"location_bias"` `[B, T, L]`, if there, is added to the location logits (eq. 4).
 
     Args:
         vocabulary: a `Vocabulary`, or the list of its words.
@@ -166,6 +167,7 @@ class ShowAttendTell(keras.Model):
         *,
         one_hot=False,
         rows=None,
+        location_bias=None,
         samples=1,
         training=False,
     ):
@@ -177,6 +179,7 @@ class ShowAttendTell(keras.Model):
             one_hot: whether the weights are one-hot draws, see `recurrence.unroll`.
             rows: int `[B]`, the row of `features` that each caption is about, where
                 captions share images; `None` = one image each.
+            location_bias: `[B, T, L]`, added to the location logits; `None` = 0.
             samples: S.
 
         Returns:
@@ -190,6 +193,9 @@ class ShowAttendTell(keras.Model):
         hidden, cell = (tf.repeat(x, samples, axis=0) for x in state)
         # All that needs no state is one large product outside the loop.
         embedded = self.decoder.embed(inputs)
+        if location_bias is None:
+            places = self.encoder.locations
+            location_bias = tf.zeros(tf.concat([tf.shape(inputs), [places]], axis=0))
 
         def weight(layer, name="kernel"):
             return tf.cast(tf.convert_to_tensor(getattr(layer, name)), hidden.dtype)
@@ -207,6 +213,7 @@ class ShowAttendTell(keras.Model):
                 beta_bias=weight(self.decoder.beta, "bias"),
                 gates_hidden=weight(self.decoder.gates_hidden),
                 gates_context=weight(self.decoder.gates_context),
+                location_bias=tf.transpose(location_bias, [1, 0, 2]),
             ),
             select,
             one_hot,
@@ -228,6 +235,7 @@ class ShowAttendTell(keras.Model):
             select,
             one_hot=one_hot,
             rows=data.get("rows"),
+            location_bias=data.get("location_bias"),
             samples=samples,
             training=training,
         )

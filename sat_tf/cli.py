@@ -52,13 +52,7 @@ def _parser():
     train.add_argument("--estimator", help="instead of the preset's")
     train.add_argument("--epochs", type=int, help="instead of the preset's")
     train.add_argument("--seed", type=int, default=17)
-    train.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change any field of the preset; may be given many times",
-    )
+    _set(train)
     _encoder_weights(train)
 
     caption = _command(commands, "caption", _caption, "caption image files")
@@ -115,7 +109,38 @@ def _parser():
         "--host", default="127.0.0.1", help="address to listen on (%(default)s)"
     )
 
-    for command in (demo, train, caption, evaluate, check, export):
+    bench = _command(
+        commands, "bench-estimators", _bench, "compare gradients of attention"
+    )
+    _data(bench)
+    bench.add_argument("--preset", required=True, help="a recipe: scenes, flickr, ...")
+    bench.add_argument(
+        "--out", required=True, metavar="DIR", help="for results; it goes on there"
+    )
+    bench.add_argument("--estimators", metavar="A,B,...", help="some of them (all)")
+    bench.add_argument(
+        "--model",
+        metavar="RUN|PRESET",
+        help="what to start from (one trained by soft attention now)",
+    )
+    bench.add_argument(
+        "--keep-decoder",
+        action="store_true",
+        help="learn on from the model's attention and decoder, not from fresh ones",
+    )
+    bench.add_argument(
+        "--draws", type=int, default=200, help="gradients per estimator (%(default)s)"
+    )
+    bench.add_argument(
+        "--seeds", type=int, default=3, help="learning runs each (%(default)s)"
+    )
+    bench.add_argument(
+        "--minutes", type=float, default=5.0, help="of a learning run (%(default)s)"
+    )
+    _set(bench)
+    _encoder_weights(bench)
+
+    for command in (demo, train, caption, evaluate, check, export, bench):
         command.add_argument("--json", action="store_true", help="print JSON only")
     return parser
 
@@ -148,6 +173,16 @@ def _decoding(command):
     from_options.add_argument("--max-length", type=int)
     from_options.add_argument("--length-penalty", type=float)
     from_options.add_argument("--seed", type=int)
+
+
+def _set(command):
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change any field of the preset; may be given many times",
+    )
 
 
 def _encoder_weights(command):
@@ -316,6 +351,39 @@ def _export(args):
     else:
         print(f"Exported to {folder}. Serve it:")
         print(f"  sat-tf serve {os.path.dirname(args.out.rstrip('/')) or '.'}")
+
+
+def _bench(args):
+    import pathlib
+
+    from sat_tf.bench.run import bench
+    from sat_tf.bench.start import Plan
+    from sat_tf.presets import get_preset
+
+    changes = dict(_key_value(pair) for pair in args.set)
+    plan = Plan(
+        out=pathlib.Path(args.out),
+        data=args.data,
+        data_dir=args.data_dir,
+        preset=get_preset(args.preset).replace(**changes),
+        model=args.model,
+        encoder_weights=args.encoder_weights,
+        draws=args.draws,
+        minutes=args.minutes,
+        keep_decoder=args.keep_decoder,
+    )
+    names = args.estimators.split(",") if args.estimators else None
+    summary = bench(plan, names, args.seeds, quiet=args.json)
+    if args.json:
+        print(json.dumps(summary, indent=1))
+        return
+    shown = ("ms", "attention_vs_paper", "final_score", "share_of_paper")
+    print(f"{'':26}" + "".join(f"{name:>20}" for name in shown))
+    for row in summary:
+        values = (row.get(name) for name in shown)
+        texts = ("" if v is None else f"{v:.3g}" for v in values)
+        print(f"{row['estimator']:26}" + "".join(f"{text:>20}" for text in texts))
+    print(f"Tables and figures: {args.out}")
 
 
 def _serve(args):

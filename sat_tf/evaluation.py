@@ -25,7 +25,7 @@ def cached_inputs(captioner, split, cache_dir):
     """
     encoder = captioner.encoder
     size, mode = encoder.image_size, captioner.resize_mode
-    if encoder.trunk == "convnet" or encoder.network.trainable:
+    if encoder.network.trainable:
         return cache.cache_pixels(split, size, mode, cache_dir), "image"
     features = cache.cache_features(
         split,

@@ -47,6 +47,8 @@ class Inputs(NamedTuple):
     """`[n, 4n]`."""
     gates_context: tf.Tensor
     """`[D, 4n]`."""
+    location_bias: tf.Tensor
+    """float32 `[T, B, L]`, added to e_t, the same for all samples."""
 
 
 class Outputs(NamedTuple):
@@ -113,6 +115,7 @@ def _forward(x, select, one_hot):
     def body(t, hidden, cell, *arrays):
         recurrent, query, beta = tf.split(_matmul(hidden, from_hidden), sizes, axis=-1)
         logits = scores(x.projection, query, x.vector, fused=True)  # eq. 4
+        logits += x.location_bias[t]
         weights = select(logits, t)
         looked = look(x.annotations, weights, one_hot)  # eq. 9, eq. 13
         beta = tf.sigmoid(beta + x.beta_bias)
@@ -161,16 +164,18 @@ def _backward(x, select, one_hot, tape, upstream):
         d_query = tf.cast(d_query, d_gates.dtype)
         made = tf.concat([d_gates, d_query, d_beta], axis=-1)
         d_hidden = _matmul(made, from_gates)
-        written = (a.write(t, v) for a, v in zip(arrays, (made, d_looked), strict=True))
+        values = (made, d_looked, tf.reduce_sum(d_logits, axis=0))
+        written = (a.write(t, v) for a, v in zip(arrays, values, strict=True))
         return (k + 1, d_hidden, d_cell, d_projection, d_vector, *written)
 
     arrays = [tf.TensorArray(x.hidden.dtype, time) for _ in range(2)]
+    arrays.append(tf.TensorArray(tf.float32, time))
     sums = (x.cell, x.projection, x.vector)
     zeros = [tf.zeros_like(x.hidden), *(tf.zeros_like(v, tf.float32) for v in sums)]
     _, d_hidden, d_cell, d_projection, d_vector, *arrays = tf.while_loop(
         lambda k, *_: k < time, body, (0, *zeros, *arrays)
     )
-    made, d_looked = (array.stack() for array in arrays)
+    made, d_looked, d_bias = (array.stack() for array in arrays)
     d_gates = made[..., : 4 * n]
     # One product each over all T * S * B rows.
     from_hidden = _outer(tape.hidden, made)
@@ -188,6 +193,7 @@ def _backward(x, select, one_hot, tape, upstream):
         beta_bias=tf.reduce_sum(made[..., 4 * n + a :], axis=[0, 1, 2]),
         gates_hidden=from_hidden[:, : 4 * n],
         gates_context=_outer(tape.beta * tape.looked, d_gates),
+        location_bias=d_bias,
     )
 
 

@@ -14,7 +14,10 @@ import pytest
 from sat_tf import cli, storage
 
 pytestmark = pytest.mark.slow
-COMMANDS = ("demo", "train", "caption", "evaluate", "check-data", "export", "serve")
+COMMANDS = (
+    *("demo", "train", "caption", "evaluate", "check-data", "bench-estimators"),
+    *("export", "serve"),
+)
 
 
 @pytest.fixture(scope="module")

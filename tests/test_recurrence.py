@@ -16,12 +16,13 @@ def plain_trace(model, data, select, samples):
     memory, state = model.start(data["annotations"])
     state = tuple(tf.repeat(x, samples, axis=0) for x in state)
     words, logits, weights, states = [], [], [], []
+    bias = data.get("location_bias", tf.zeros([*tokens.shape, model.encoder.locations]))
     for t in range(tokens.shape[1]):
         states.append(state)
-        e = model.attention(memory["projection"], state[0])
+        e = model.attention(memory["projection"], state[0]) + bias[:, t]
         previous = tf.repeat(inputs[None, :, t], samples, axis=0)
         log_p, state, aux = model.step(
-            previous, state, memory, lambda e, t=t: select(e, t)
+            previous, state, memory, lambda e, t=t: select(e + bias[:, t], t)
         )
         words.append(log_p)
         logits.append(e)
@@ -79,22 +80,29 @@ def test_gradient_is_that_of_the_plain_loop(estimator, samples):
     assert np.abs(got - wanted).max() < 1e-5 * np.abs(wanted).max()
 
 
-def test_gradient_reaches_the_annotations():
-    """What fine-tuning an encoder needs."""
+@pytest.mark.parametrize("name", ["annotations", "location_bias"])
+@pytest.mark.parametrize("kind", ["soft", "hard"])
+def test_gradient_reaches_what_comes_with_the_batch(kind, name):
+    """The annotations, to fine-tune an encoder; a location's logit, to judge it."""
     model = toy()
     data = batch(model, lengths=(4, 2))
+    data["location_bias"] = tf.random.stateless_normal([2, 4, 4], [17, 5])
+    seed, hard = tf.constant([17, 4]), Reinforce(samples=2)
 
     def derive(function):
         with tf.GradientTape() as tape:
-            tape.watch(data["annotations"])
+            tape.watch(data[name])
             value = scalar(function())
-        return tape.gradient(value, data["annotations"])
+        return tape.gradient(value, data[name])
 
     def select(e, t):
-        return tf.nn.softmax(e)
+        if kind == "soft":
+            return tf.nn.softmax(e)
+        return hard.select(e, training=True, seed=seed, step=t)
 
-    got = derive(lambda: model.trace(data, select)[0])
-    wanted = derive(lambda: plain_trace(model, data, select, 1))
+    got = derive(lambda: model.trace(data, select, samples=2)[0])
+    wanted = derive(lambda: plain_trace(model, data, select, 2))
+    assert np.abs(wanted).max() > 0.1
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
 

@@ -26,7 +26,7 @@ ORDER = [
     "captioner",
     "evaluation",
     "training serving",
-    "demo",
+    "demo bench",
     "cli",
 ]
 ROW = {part: row for row, parts in enumerate(ORDER) for part in parts.split()}

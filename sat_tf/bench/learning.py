@@ -1,0 +1,132 @@
+"""What a captioner has learned, against the wall time of its training.
+
+All runs of a seed start alike: with the encoder of the start, frozen and its features
+computed once, and with the same fresh attention and decoder (or, with `keep_decoder`,
+the start's own). So the time is spent on what the estimators differ in, where to look
+and what to say, and no estimator profits from a start that another one made. The
+learning rate is constant: a schedule would have to know how many updates fit.
+
+The clock counts what a user would wait for, batch by batch: reading, the update, its
+result. It does not count tracing (done once before, and taken back) nor evaluation.
+"""
+
+import math
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from sat_tf import metrics
+from sat_tf.bench.start import make_estimator, start_with
+from sat_tf.datasets import load, pipeline
+from sat_tf.evaluation import cached_inputs, predict, scene_scores
+from sat_tf.training import default_cache, make_optimizer
+
+EVALUATIONS = 12  # per run, at equal distances
+JUDGED = 250  # validation images
+
+
+def learn(plan, name, seed):
+    """One learning run.
+
+    Args:
+        plan: a `Plan`.
+        name: a key of `variants`.
+        seed: of the fresh weights, the order of the captions and the draws.
+
+    Returns:
+        `attention`, the location rule it is judged by, the estimator's own;
+        `diverged`, whether the loss ceased to be a number; `curve`: rows of `seconds`,
+        `updates`, `log_likelihood` (nats per word of the validation captions) and the
+        scores of the captions made: `pointing_accuracy` and `caption_accuracy` on
+        `scenes`, else `bleu_4`.
+    """
+    estimator = make_estimator(plan, name)
+    kept = ["encoder", "standardise"]
+    if plan.keep_decoder:
+        kept += ["attention", "decoder"]
+    keras.utils.set_random_seed(seed)
+    captioner = start_with(plan, estimator, kept)
+    if captioner.encoder.network is not None:
+        captioner.encoder.network.trainable = False
+    captioner.seeds.state.assign([seed, 0])
+    constant = plan.preset.replace(final_rate=plan.preset.learning_rate)
+    optimizer = make_optimizer(constant, 1)
+    captioner.compile(optimizer=optimizer)
+    optimizer.build(captioner.trainable_variables)
+    step = tf.function(captioner.train_step, reduce_retracing=True)
+    batches = _training_batches(plan, captioner, seed)
+    judge = _judge(plan, captioner)
+    _trace(captioner, step, batches.take(2))
+
+    curve = [{"seconds": 0.0, "updates": 0, **judge()}]
+    seconds, updates, finite = 0.0, 0, True
+    iterator = iter(batches)
+    for mark in np.linspace(0, 60 * plan.minutes, EVALUATIONS + 1)[1:]:
+        while seconds < mark and finite:
+            began = time.perf_counter()
+            loss = float(step(next(iterator))["loss"])
+            seconds += time.perf_counter() - began
+            updates += 1
+            finite = math.isfinite(loss)
+        point = {"seconds": seconds, "updates": updates, **judge()}
+        # The loss was taken before the update, which may have been no number itself.
+        finite = finite and math.isfinite(point["log_likelihood"])
+        if not finite:
+            break
+        curve.append(point)
+    return {
+        "attention": captioner.attention_rule,
+        "diverged": not finite,
+        "curve": curve,
+    }
+
+
+def _training_batches(plan, captioner, seed):
+    split = load(plan.data, "train", data_dir=plan.data_dir)
+    inputs, key = cached_inputs(captioner, split, default_cache())
+    schedule = pipeline.Schedule(
+        split.captions,
+        captioner.vocabulary,
+        batch_size=plan.preset.batch_size,
+        seed=seed,
+        together=key == "image",
+    )
+    return pipeline.training_batches(inputs, schedule, key=key)
+
+
+def _judge(plan, captioner):
+    """A function that scores the captioner as it is now."""
+    split = load(plan.data, f"validation[:{JUDGED}]", data_dir=plan.data_dir)
+    inputs, key = cached_inputs(captioner, split, default_cache())
+    given = pipeline.evaluation_batches(
+        inputs,
+        split.captions,
+        captioner.vocabulary,
+        batch_size=plan.preset.batch_size,
+        key=key,
+    )
+    options = captioner.options(max_length=plan.preset.max_length)
+
+    def judge():
+        logs = captioner.evaluate(given, verbose=0, return_dict=True)
+        captions = predict(captioner, inputs, key, options)
+        if split.name == "scenes":
+            scores = scene_scores(captions, split, captioner.grid)
+        else:
+            texts = [c.caption for c in captions]
+            scores = {"bleu_4": metrics.bleu4(texts, split.captions)}
+        return {"log_likelihood": float(logs["log_likelihood"]), **scores}
+
+    return judge
+
+
+def _trace(captioner, step, batches):
+    """Has TensorFlow compile the step, and takes back what the steps changed."""
+    variables = [*captioner.variables, *captioner.optimizer.variables]
+    before = [v.numpy() for v in variables]
+    for batch in batches:  # of two lengths, so that no further one is compiled for
+        step(batch)
+    for variable, value in zip(variables, before, strict=True):
+        variable.assign(value)

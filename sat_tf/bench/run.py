@@ -1,0 +1,65 @@
+"""The bench as one command that can be stopped and goes on."""
+
+import json
+import pathlib
+
+from sat_tf.bench import gradients, learning, report, start
+from sat_tf.bench.units import Unit, work_off
+from sat_tf.files import replacing
+
+
+def bench(plan, names=None, seeds=3, *, quiet=False):
+    """Compares estimators; what `out` has already is not measured again.
+
+    Args:
+        plan: a `Plan`. More estimators and more seeds may be asked for later.
+        names: keys of `variants`; all of them by default.
+        seeds: learning runs per estimator, 0 for none.
+        quiet: show no bar.
+
+    Returns:
+        the summary, see `report.summarise`. Tables and figures are in `out`.
+
+    Raises:
+        ValueError: an unknown estimator, or `out` is of another plan.
+    """
+    known = start.variants(plan.preset)
+    names = list(names or known)
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"Expected estimators among {', '.join(known)}. "
+                f"Received: {name!r}. Choose some of them."
+            )
+    _open(plan)
+    units = []
+    if plan.model is None:
+        units.append(Unit(plan.out / "start.json", start.train_start, (plan,)))
+    folder = plan.out / "gradients"
+    units += [Unit(folder / f"{n}.json", gradients.measure, (plan, n)) for n in names]
+    folder = plan.out / "learning"
+    units += [
+        Unit(folder / f"{name}-{seed}.json", learning.learn, (plan, name, seed))
+        for seed in range(seeds)
+        for name in names
+    ]
+    work_off(units, quiet=quiet)
+    return report.write(plan.out)
+
+
+def _open(plan):
+    """Notes the plan in `out`, or checks that it is what `out` was begun with."""
+    path = pathlib.Path(plan.out) / "plan.json"
+    settings = json.loads(json.dumps(plan.settings()))
+    if path.is_file():
+        old = json.loads(path.read_text())
+        changed = [k for k in settings if old.get(k) != settings[k]]
+        if changed:
+            raise ValueError(
+                "Expected the settings this bench was begun with, to go on with it. "
+                f"Received: out={str(plan.out)!r}, which differs in "
+                f"{', '.join(changed)}. Choose another --out, or the same settings."
+            )
+        return
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(settings, indent=1) + "\n")

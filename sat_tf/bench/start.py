@@ -1,0 +1,114 @@
+"""What all measurements have in common: plan, estimators, data and start."""
+
+import dataclasses
+import pathlib
+
+import keras
+
+from sat_tf import storage
+from sat_tf.captioner import ShowAttendTell
+from sat_tf.estimators import ESTIMATORS
+from sat_tf.presets import PAPER, Preset
+from sat_tf.training import train
+
+PAPER_NAME, RECOMMENDED = "paper", "recommended"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is to be measured, and on what.
+
+    Attributes:
+        out: folder of all results.
+        data, data_dir: see `datasets.load`.
+        preset: a `Preset`: optimizer, batch size, the recommended estimator; and the
+            captioner, where there is no `model`.
+        model: folder of the captioner to start from; `None` trains one, by soft
+            attention for the preset's `warm_up` epochs, and keeps it in `out/start`.
+        encoder_weights: see `ShowAttendTell.from_preset`.
+        draws: gradients drawn per estimator.
+        minutes: training time of a learning run.
+        keep_decoder: learning starts from the model's attention and decoder, too.
+    """
+
+    out: pathlib.Path
+    data: str
+    preset: Preset
+    data_dir: str | None = None
+    model: str | None = None
+    encoder_weights: str | None = None
+    draws: int = 200
+    minutes: float = 5.0
+    keep_decoder: bool = False
+
+    def settings(self):
+        """What results depend on, as JSON values; folders may move."""
+        moving = {"out", "data_dir", "encoder_weights"}
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in moving}
+
+
+def variants(preset):
+    """Name -> (key of `ESTIMATORS`, its options): all that can be compared.
+
+    Every registered estimator as it comes; `paper`, the whole update rule of p. 5 with
+    entropy and semi-sampling (its plain core is `reinforce`); that core with the
+    reward to go, and with four samples that are each other's baseline; and
+    `recommended`, what the preset says.
+    """
+    kind = ESTIMATORS[preset.estimator]
+    several = {"samples": 4, "baseline": "leave_one_out"}
+    return {
+        **{name: (name, {}) for name in ESTIMATORS},
+        PAPER_NAME: ("reinforce", PAPER.estimator_options(ESTIMATORS["reinforce"])),
+        "reinforce_to_go": ("reinforce", {"reward": "to_go"}),
+        "reinforce_leave_one_out": ("reinforce", several),
+        RECOMMENDED: (preset.estimator, preset.estimator_options(kind)),
+    }
+
+
+def make_estimator(plan, name):
+    """A fresh estimator of that name in `variants`."""
+    kind, options = variants(plan.preset)[name]
+    return ESTIMATORS[kind](**options)
+
+
+def train_start(plan):
+    """Trains the captioner that all measurements start from."""
+    epochs = max(plan.preset.warm_up, 1)
+    preset = plan.preset.replace(estimator="soft", epochs=epochs, warm_up=0)
+    _, history = train(
+        preset,
+        plan.data,
+        plan.out / "start",
+        data_dir=plan.data_dir,
+        encoder_weights=plan.encoder_weights,
+        verbose=0,
+    )
+    return {"history": history}
+
+
+def start_with(plan, estimator, kept, **changes):
+    """The captioner all start from, rebuilt around an estimator.
+
+    Args:
+        plan: a `Plan`.
+        estimator: an `Estimator` that no captioner has yet.
+        kept: parts whose weights are kept, of `storage.named_weights`; the others are
+            drawn anew.
+        **changes: of the captioner's config.
+    """
+    model = plan.model or plan.out / "start"
+    start = ShowAttendTell.from_preset(model, encoder_weights=plan.encoder_weights)
+    config = {
+        **start.get_config(),
+        "estimator": keras.saving.serialize_keras_object(estimator),
+        "attention_rule": estimator.attention,
+        **changes,
+    }
+    captioner = ShowAttendTell.from_config(config)
+    weights = storage.named_weights(start)
+    for name, variable in storage.named_weights(captioner).items():
+        if name.split("/")[0] in kept:
+            variable.assign(weights[name])
+    captioner.encoder.standardise.finalize_state()
+    return captioner
