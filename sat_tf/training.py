@@ -386,6 +386,36 @@ def _line(row):
     )
 
 
+def batches(captioner, split, *, batch_size=64, seed=17, cache_dir=None):
+    """What `captioner.fit` takes to train on a split, shuffled anew in every epoch.
+
+    What the captioner reads of the images is cached first: features of a frozen trunk,
+    or pixels. Of a frozen trunk let `captioner.encoder.adapt` see some features too;
+    `train` does both.
+
+    Args:
+        captioner: a `ShowAttendTell`.
+        split: a `datasets.Split`.
+        batch_size: captions.
+        seed: of their order.
+        cache_dir: by default `default_cache()`.
+
+    Returns:
+        an endless `tf.data.Dataset`, and the `steps_per_epoch` that give every caption
+        once.
+    """
+    inputs, key = cached_inputs(captioner, split, cache_dir or default_cache())
+    schedule = pipeline.Schedule(
+        split.captions,
+        captioner.vocabulary,
+        batch_size=batch_size,
+        seed=seed,
+        together=key == "image",
+    )
+    dataset = pipeline.training_batches(inputs, schedule, key=key)
+    return dataset, schedule.steps_per_epoch
+
+
 def default_cache():
     """`$SAT_TF_CACHE`, or `sat_tf` in the user's cache folder."""
     home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"

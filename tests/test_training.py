@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import functools
+import itertools
 import json
 import os
 import types
@@ -112,6 +113,26 @@ def small_trunk(monkeypatch):
         return keras.Model(images, x, name=trunk)
 
     monkeypatch.setattr(encoder, "_network", network)
+
+
+def test_batches_for_fit_hold_every_caption_once_an_epoch(quick, tmp_path):
+    split = loaded("own", "train")
+    captioner = training.build(
+        PRESETS["scenes"].replace(**own_run.RECIPE),
+        itertools.chain.from_iterable(split.captions),
+    )
+    dataset, steps = training.batches(
+        captioner, split, batch_size=8, cache_dir=tmp_path
+    )
+    wanted = sorted(
+        captioner.vocabulary.encode(text) for texts in split.captions for text in texts
+    )
+    batches = list(dataset.take(2 * steps).as_numpy_iterator())
+    rows = [[r[r > 0].tolist() for r in batch["tokens"]] for batch in batches]
+    first, second = (list(itertools.chain(*rows[at : at + steps])) for at in (0, steps))
+    assert sorted(first) == sorted(second) == wanted
+    assert first != second
+    assert batches[0]["image"].shape[1:] == (32, 32, 3)
 
 
 def test_soft_warm_up_then_hard(quick, tmp_path):
