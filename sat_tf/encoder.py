@@ -225,7 +225,7 @@ def _load_up_to_cut(full, network, path):
 def convnet(image_size):
     """A small network for drawings, stride 16: 7 x 7 places of 112 x 112 pixels.
 
-    Even kernels keep each place's view centred on it, 46 pixels across: with 3 x 3 it
+    Even kernels keep each place's view centred on it, 78 pixels across: with 3 x 3 it
     drifts by half a place towards the lower right, and words that look at "their"
     object look beside it. Coordinates are part of a place's features (Liu et al.
     2018): to say "left of", a decoder that sees one place at a time has to know where
@@ -233,11 +233,13 @@ def convnet(image_size):
     """
     images = keras.Input((*image_size, 3))
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(images)
-    filters = (24, 48, 96, 128)
-    for size in filters:
-        x = keras.layers.Conv2D(size, 4, strides=2, padding="same", use_bias=False)(x)
+    layers = ((24, 4, 2), (48, 4, 2), (96, 4, 2), (128, 4, 2), (128, 3, 1))
+    for i, (filters, kernel, stride) in enumerate(layers):
+        x = keras.layers.Conv2D(
+            filters, kernel, strides=stride, padding="same", use_bias=False
+        )(x)
         x = keras.layers.BatchNormalization(momentum=0.9)(x)
-        if size != filters[-1]:  # the last stays standardised, see `Encoder`
+        if i < len(layers) - 1:  # the last stays standardised, see `Encoder`
             x = keras.layers.ReLU()(x)
     return keras.Model(images, Coordinates()(x), name="convnet")
 

@@ -182,12 +182,12 @@ SCENES = Preset(
     samples=4,
     reward="to_go",
     baseline="leave_one_out",
-    warm_up=4,
+    warm_up=3,
     learning_rate=2e-3,
     final_rate=1e-4,
     clip_norm=5.0,
     batch_size=80,
-    epochs=5,
+    epochs=4,
 )
 
 # Photographs, frozen encoder.

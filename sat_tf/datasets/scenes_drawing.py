@@ -69,11 +69,10 @@ def _mask(shape, side, angle):
     large = Image.new("L", (side * _SUPERSAMPLING,) * 2)
     end = large.width - 1
     draw = ImageDraw.Draw(large)
-    if shape in ("circle", "ring"):
+    if shape == "ring":
+        hole = end / 4
         draw.ellipse([0, 0, end, end], fill=255)
-        if shape == "ring":
-            hole = end / 4
-            draw.ellipse([hole, hole, end - hole, end - hole], fill=0)
+        draw.ellipse([hole, hole, end - hole, end - hole], fill=0)
     else:
         turn = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
         points = _outline(shape) @ np.asarray(turn)

@@ -21,7 +21,7 @@ from sat_tf.vocabulary import tokenise
 
 SIZES = ("small", "large")
 COLOURS = ("white", "yellow", "green", "red", "purple", "blue")  # from light to dark
-SHAPES = ("circle", "square", "triangle", "ring", "cross")
+SHAPES = ("ring", "square", "triangle", "cross")
 RELATIONS = ("left", "right", "above", "below")
 CONTENT = {
     **dict.fromkeys(SIZES, "size"),
