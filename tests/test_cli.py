@@ -245,7 +245,7 @@ def test_another_recipe_in_the_same_folder_is_refused(run, here, capsys):
         ),
         (
             ["train", "--data", "own", "--preset", "scenes", "--epochs", "1"],
-            "epochs=1, warm_up=4. Set more epochs, or --set warm_up=0",
+            "epochs=1, warm_up=3. Set more epochs, or --set warm_up=0",
         ),
     ],
 )

@@ -336,6 +336,10 @@ class OneStepLate(StepMarginal):
 )
 def test_the_test_sees_wrong_estimators(wrong):
     model = settled(toy(wrong))
+    # What was looked at must matter to where to look next, or forgetting that is no
+    # great mistake.
+    query = model.attention.query.kernel
+    query.assign(3.0 * query)
     data = batch(model, lengths=(2, 2))
     objective = OBJECTIVES[wrong.unbiased_for or "lower_bound"]
     wanted = gradients(model, lambda: objective(model, data))

@@ -52,7 +52,7 @@ def test_close_to_float32_and_finite(estimator):
 
         gradient = gradients(model, loss)
         found.append((loss.trace, gradient, attention_part(model, gradient)))
-        assert {x.dtype for x in loss.trace} == {tf.float32}
+        assert {x.dtype for x in loss.trace[:4]} == {tf.float32}
     (exact, *wanted), (rounded, *got) = found
     np.testing.assert_allclose(rounded.log_p_word, exact.log_p_word, atol=0.1)
     assert np.abs(rounded.log_p_word - exact.log_p_word).max() > 0  # it was bfloat16

@@ -519,8 +519,8 @@ def test_set_reads_a_value_of_the_fields_type(text, field, value):
     ("text", "said"),
     [
         ("colour=red", "Expected a field of the preset. Received: colour='red'"),
-        ("samples=4.5", "Expected samples to be int. Received: samples=4.5"),
-        ("samples=true", "Expected samples to be int. Received: samples=True"),
+        ("samples=4.5", "Expected samples to be int or None. Received: samples=4.5"),
+        ("samples=true", "Expected samples to be int or None. Received: samples=True"),
         ("batch_sum=1", "Expected batch_sum to be bool. Received: batch_sum=1"),
         ("reward=3", "Expected reward to be str. Received: reward=3"),
         ("image_size=64", "Expected image_size to be tuple. Received: image_size=64"),
