@@ -24,7 +24,7 @@ from sat_tf.evaluation import cached_inputs, predict, scene_scores
 from sat_tf.training import default_cache, make_optimizer
 
 EVALUATIONS = 12  # per run, at equal distances
-JUDGED = 250  # validation images
+JUDGED = 250  # validation images at most
 
 
 def learn(plan, name, seed):
@@ -98,7 +98,9 @@ def _training_batches(plan, captioner, seed):
 
 def _judge(plan, captioner):
     """A function that scores the captioner as it is now."""
-    split = load(plan.data, f"validation[:{JUDGED}]", data_dir=plan.data_dir)
+    whole = load(plan.data, "validation", data_dir=plan.data_dir)
+    first = min(JUDGED, len(whole.file_names))
+    split = load(plan.data, f"validation[:{first}]", data_dir=plan.data_dir)
     inputs, key = cached_inputs(captioner, split, default_cache())
     given = pipeline.evaluation_batches(
         inputs,

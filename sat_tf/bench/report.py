@@ -39,7 +39,7 @@ def write(out):
         ("summary", summary),
     ):
         write_table(rows, out / name)
-    if gradients:
+    if any(row["variance_time"] > 0 for row in gradients):  # not soft alone
         save_figure(cost_figure(gradients), out / "variance_time")
     for measure in LABELS:
         if learning and measure in learning[0]:
