@@ -257,12 +257,14 @@ BIASED = [e for e in CASES if e.unbiased_for is None]
 
 
 @pytest.mark.parametrize("estimator", BIASED, ids=label)
-@pytest.mark.parametrize("objective", [lower_bound, log_marginal])
-def test_what_is_called_biased_is(estimator, objective):
+def test_what_is_called_biased_is(estimator):
     model = settled(toy(estimator))
     data = batch(model, lengths=(2, 1))
-    wanted = gradients(model, lambda: objective(model, data))
-    assert relative_error(model, expected_gradient(model, data), wanted) > 1e-3
+    got = expected_gradient(model, data)
+    bound = gradients(model, lambda: lower_bound(model, data))
+    marginal = gradients(model, lambda: log_marginal(model, data))
+    assert relative_error(model, got, bound) > 1e-3
+    assert relative_error(model, got, marginal) > 1e-3
 
 
 class OwnStepReward(Reinforce):

@@ -232,7 +232,7 @@ def _parameter_groups(captioner):
 def _size(captioner, data, group):
     """Entries of a group's gradient, but for the logits at padding."""
     if group == "logits":
-        words = np.count_nonzero(data["tokens"].numpy())
+        words = int(np.count_nonzero(data["tokens"]))
         return words * captioner.encoder.locations
     variables = _parameter_groups(captioner)[group]
     return sum(int(np.prod(v.shape)) for v in variables)
