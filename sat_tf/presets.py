@@ -143,7 +143,6 @@ def _checked(name, value, field):
 # found by cross-validation and not published: these are ours.
 PAPER = Preset(
     trunk="vgg19",
-    samples=1,
     lambda_r=1.0,
     lambda_e=0.01,
     semi_sampling=0.5,

@@ -466,7 +466,8 @@ def test_paper_and_arctic_differ_where_the_paper_and_its_code_do():
         "dropout": 0.0,
     }
     for preset in (PAPER, ARCTIC):
-        assert (preset.samples, preset.semi_sampling) == (1, 0.5)
+        options = preset.estimator_options(Reinforce)
+        assert (Reinforce(**options).samples, preset.semi_sampling) == (1, 0.5)
         assert (preset.baseline, preset.estimator) == ("moving_average", "reinforce")
         assert (preset.trunk, preset.optimizer) == ("vgg19", "rmsprop")
         assert (preset.warm_up, preset.lambda_ds, preset.clip_norm) == (0, 0.0, None)
@@ -478,7 +479,7 @@ def test_every_preset_makes_an_estimator_and_an_optimizer(name):
     preset = get_preset(name)
     kind = training.ESTIMATORS[preset.estimator]
     estimator = kind(**preset.estimator_options(kind))
-    assert estimator.samples == preset.samples
+    assert estimator.samples == (preset.samples or 1)  # by default the estimator's
     optimizer = training.make_optimizer(preset, 100)
     assert float(optimizer.learning_rate) == pytest.approx(preset.learning_rate)
     assert Preset.from_json(preset.to_json()) == preset
