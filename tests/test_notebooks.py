@@ -70,6 +70,7 @@ def test_runs_from_top_to_bottom(path, tmp_path, drawn):
     NotebookClient(
         notebook,
         timeout=CELL_SECONDS,
+        startup_timeout=CELL_SECONDS,
         kernel_manager_class=ThisPython,
         resources={"metadata": {"path": str(tmp_path)}},
     ).execute(env=environment)
