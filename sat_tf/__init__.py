@@ -17,6 +17,7 @@ _HOME = {
     "Soft": "sat_tf.estimators",
     "Vocabulary": "sat_tf.vocabulary",
     "evaluate": "sat_tf.evaluation",
+    "keep_freed_memory": "sat_tf.memory",
     "load_data": "sat_tf.datasets",
     "train": "sat_tf.training",
 }

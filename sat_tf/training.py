@@ -20,6 +20,7 @@ from sat_tf.encoder import Encoder, weights_name
 from sat_tf.estimators import ESTIMATORS, Soft
 from sat_tf.evaluation import cached_inputs, predict
 from sat_tf.files import replacing
+from sat_tf.memory import keep_freed_memory
 from sat_tf.scheduled_sampling import rising
 from sat_tf.vocabulary import Vocabulary
 
@@ -277,6 +278,7 @@ def train(
         figures of an epoch that was interrupted are means over what came after its
         last checkpoint; the validation figures are always of the whole.
     """
+    keep_freed_memory()
     run = Run(out)
     recipe = {
         **dataclasses.asdict(preset),

@@ -21,6 +21,7 @@ from sat_tf import metrics
 from sat_tf.bench.start import make_estimator, start_with
 from sat_tf.datasets import load, pipeline
 from sat_tf.evaluation import cached_inputs, predict, scene_scores
+from sat_tf.memory import keep_freed_memory
 from sat_tf.training import default_cache, make_optimizer
 
 EVALUATIONS = 12  # per run, at equal distances
@@ -42,6 +43,7 @@ def learn(plan, name, seed):
         scores of the captions made: `pointing_accuracy` and `caption_accuracy` on
         `scenes`, else `bleu_4`.
     """
+    keep_freed_memory()
     estimator = make_estimator(plan, name)
     kept = ["encoder", "standardise"]
     if plan.keep_decoder:
@@ -55,7 +57,7 @@ def learn(plan, name, seed):
     optimizer = make_optimizer(constant, 1)
     captioner.compile(optimizer=optimizer)
     optimizer.build(captioner.trainable_variables)
-    step = tf.function(captioner.train_step, reduce_retracing=True)
+    step = tf.function(captioner.train_step, autograph=False, reduce_retracing=True)
     batches = _training_batches(plan, captioner, seed)
     judge = _judge(plan, captioner)
     _trace(captioner, step, batches.take(2))

@@ -1,0 +1,23 @@
+"""What the C library does with memory that an update has freed."""
+
+import ctypes
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_LARGEST = 2**30
+
+
+def keep_freed_memory():
+    """Has this process keep freed memory for its next update; `train` calls it.
+
+    glibc gives large blocks back to the kernel as soon as they are freed, and gets them
+    again page by page, each cleared: at paper size a third of an update's time went
+    there (`benchmarks/train_step.py`). The process stays as large as it once was.
+
+    Returns:
+        Whether there was a C library that knows of it (glibc, so Linux).
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # musl and macOS; Windows
+        return False
+    return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST) and mallopt(_M_TRIM_THRESHOLD, -1))
