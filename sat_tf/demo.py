@@ -14,6 +14,7 @@ from sat_tf.training import default_cache, train
 from sat_tf.visualisation import captions_figure, save_figure
 
 SHOWN = 4
+BEAM = 3
 
 
 def demo(out, *, seed=17, quiet=False):
@@ -37,11 +38,12 @@ def demo(out, *, seed=17, quiet=False):
         SCENES, "scenes", out / "run", seed=seed, verbose=0 if quiet else "auto"
     )
     report = {"out": str(out)}
+    options = captioner.options(decoder="beam", beam=BEAM)
     for split in ("test", "unseen"):
         scores = evaluate(
             captioner,
             load("scenes", split),
-            captioner.options(),
+            options,
             out / split,
             cache_dir=default_cache(),
             meteor=False,
@@ -58,7 +60,7 @@ def demo(out, *, seed=17, quiet=False):
         images.load(contents, captioner.encoder.image_size, captioner.resize_mode)
         for contents in held_out.images.as_numpy_iterator()
     ]
-    captions = captioner.generate(np.stack(pixels))
+    captions = captioner.generate(np.stack(pixels), decoder="beam", beam=BEAM)
     report["captions"] = [c.caption for c in captions]
     report["figure"] = str(out / "attention.png")
     save_figure(captions_figure(pixels, captions), report["figure"])
