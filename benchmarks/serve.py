@@ -147,7 +147,8 @@ async def load(port, requests, n_requests, process):
         if done in (n_requests // 10, n_requests):
             memory[done] = resident_megabytes(process)
 
-    await ask_all(port, requests, 50, 8, lambda: None)  # warm up
+    # Warm up as wide as it will get: what a full batch takes is taken before counting.
+    await ask_all(port, requests, 200, max(PHASES), lambda: None)
     for concurrency, share in PHASES.items():
         phase = round(share * n_requests)
         start = time.perf_counter()

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from sat_tf import metrics
 from sat_tf.datasets import cache, scenes
 from sat_tf.generation import caption_features
+from sat_tf.memory import keep_freed_memory
 from sat_tf.storage import named_weights
 
 
@@ -87,6 +88,7 @@ def evaluate(
         meteor: whether METEOR is wanted, which takes Java and half a minute.
         progress: whether to show a bar.
     """
+    keep_freed_memory()
     out = pathlib.Path(out)
     inputs, key = cached_inputs(captioner, split, cache_dir)
     label = f"caption {split.split}" if progress else None

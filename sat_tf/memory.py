@@ -7,7 +7,9 @@ _LARGEST = 2**30
 
 
 def keep_freed_memory():
-    """Has this process keep freed memory for its next update; `train` calls it.
+    """Has this process keep freed memory for its next update or word.
+
+    `train` and `evaluate` call it.
 
     glibc gives large blocks back to the kernel as soon as they are freed, and gets them
     again page by page, each cleared: at paper size a third of an update's time went
