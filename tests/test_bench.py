@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from toy import all_paths, path_probability
 
-from sat_tf import cli, datasets, storage, training
+from sat_tf import ShowAttendTell, cli, datasets, storage, training
 from sat_tf.bench import exact, learning, report, start, units
 from sat_tf.bench import gradients as bench_gradients
 from sat_tf.bench.gradients import Moments, bias_on_small_case, deriving, draw
@@ -343,6 +343,25 @@ def test_a_run_that_diverges_is_reported_and_ends(quick, small_start, monkeypatc
     plan = start.Plan(out=None, data="own", preset=preset, model=small_start)
     result = learning.learn(plan, "reinforce", 0)
     assert result["diverged"] and len(result["curve"]) == 1
+
+
+def test_only_the_recommended_recipe_learns_with_a_warm_up(
+    quick, small_start, monkeypatch
+):
+    used, use = [], ShowAttendTell.use
+    monkeypatch.setattr(
+        ShowAttendTell, "use", lambda c, e: (used.append(type(e).__name__), use(c, e))
+    )
+    preset = PRESETS["scenes"].replace(**own_run.RECIPE, epochs=4)
+    plan = start.Plan(
+        out=None, data="own", preset=preset, model=small_start, minutes=0.2
+    )
+    learning.learn(plan, "recommended", 0)  # twelve updates, traced once each before
+    expected = ["Soft", "Reinforce", *["Soft"] * 3, *["Reinforce"] * 9]
+    assert used == expected
+    used.clear()
+    learning.learn(plan, "reinforce", 0)
+    assert set(used) == {"Reinforce"}
 
 
 def test_the_start_is_a_soft_warm_up(monkeypatch, tmp_path):

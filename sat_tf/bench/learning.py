@@ -3,7 +3,8 @@
 All runs of a seed start alike: with the encoder of the start, frozen and its features
 computed once, and with the same fresh attention and decoder (or, with `keep_decoder`,
 the start's own). So the time is spent on what the estimators differ in, where to look
-and what to say, and no estimator profits from a start that another one made. The
+and what to say, and no estimator profits from a start that another one made; but
+`recommended` is a recipe, and its time begins with its preset's share of warm-up. The
 learning rate is constant: a schedule would have to know how many updates fit.
 
 The clock counts what a user would wait for, batch by batch: reading, the update, its
@@ -18,8 +19,9 @@ import numpy as np
 import tensorflow as tf
 
 from sat_tf import metrics
-from sat_tf.bench.start import make_estimator, start_with
+from sat_tf.bench.start import RECOMMENDED, make_estimator, start_with
 from sat_tf.datasets import load, pipeline
+from sat_tf.estimators import Soft
 from sat_tf.evaluation import cached_inputs, predict, scene_scores
 from sat_tf.memory import keep_freed_memory
 from sat_tf.training import default_cache, make_optimizer
@@ -57,10 +59,16 @@ def learn(plan, name, seed):
     optimizer = make_optimizer(constant, 1)
     captioner.compile(optimizer=optimizer)
     optimizer.build(captioner.trainable_variables)
-    step = tf.function(captioner.train_step, autograph=False, reduce_retracing=True)
     batches = _training_batches(plan, captioner, seed)
     judge = _judge(plan, captioner)
-    _trace(captioner, step, batches.take(2))
+    warm_up, soft = _warm_up_seconds(plan, estimator, name), Soft()
+    steps = {}
+    for stage in [soft, estimator] if warm_up else [estimator]:
+        captioner.use(stage)
+        steps[stage] = tf.function(
+            captioner.train_step, autograph=False, reduce_retracing=True
+        )
+        _trace(captioner, steps[stage], batches.take(2))
 
     curve = [{"seconds": 0.0, "updates": 0, **judge()}]
     seconds, updates, finite = 0.0, 0, True
@@ -68,7 +76,9 @@ def learn(plan, name, seed):
     for mark in np.linspace(0, 60 * plan.minutes, EVALUATIONS + 1)[1:]:
         while seconds < mark and finite:
             began = time.perf_counter()
-            loss = float(step(next(iterator))["loss"])
+            stage = soft if seconds < warm_up else estimator
+            captioner.use(stage)
+            loss = float(steps[stage](next(iterator))["loss"])
             seconds += time.perf_counter() - began
             updates += 1
             finite = math.isfinite(loss)
@@ -83,6 +93,12 @@ def learn(plan, name, seed):
         "diverged": not finite,
         "curve": curve,
     }
+
+
+def _warm_up_seconds(plan, estimator, name):
+    if name != RECOMMENDED or not estimator.stochastic:
+        return 0.0
+    return 60 * plan.minutes * plan.preset.warm_up / plan.preset.epochs
 
 
 def _training_batches(plan, captioner, seed):

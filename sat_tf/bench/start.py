@@ -53,7 +53,7 @@ def variants(preset):
     Every registered estimator as it comes; `paper`, the whole update rule of p. 5 with
     entropy and semi-sampling (its plain core is `reinforce`); that core with the
     reward to go, and with four samples that are each other's baseline; and
-    `recommended`, what the preset says.
+    `recommended`, what the preset says; it learns with the preset's soft warm-up.
     """
     kind = ESTIMATORS[preset.estimator]
     several = {"samples": 4, "baseline": "leave_one_out"}
