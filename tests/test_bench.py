@@ -17,7 +17,7 @@ from sat_tf import ShowAttendTell, cli, datasets, storage, training
 from sat_tf.bench import exact, learning, report, start, units
 from sat_tf.bench import gradients as bench_gradients
 from sat_tf.bench.gradients import Moments, bias_on_small_case, deriving, draw
-from sat_tf.estimators import Reinforce, Soft, Trace
+from sat_tf.estimators import ESTIMATORS, Reinforce, Soft, Trace
 from sat_tf.presets import PAPER, PRESETS
 
 # ------------------------------------------------------------------------ moments
@@ -218,13 +218,14 @@ def test_figures_are_drawn(measured):
 
 
 def test_every_variant_can_be_made():
-    plan = start.Plan(out=None, data="own", preset=PRESETS["scenes"])
-    made = {name: start.make_estimator(plan, name) for name in start.variants(PAPER)}
-    preset = PRESETS["scenes"]
-    assert (made["recommended"].samples, made["recommended"].reward) == (
-        preset.samples,
-        preset.reward,
-    )
+    for preset in PRESETS.values():
+        plan = start.Plan(out=None, data="own", preset=preset)
+        made = {n: start.make_estimator(plan, n) for n in start.variants(PAPER)}
+        kind = ESTIMATORS[preset.estimator]
+        assert type(made["recommended"]) is kind
+        config = made["recommended"].get_config()
+        wanted = preset.estimator_options(kind)
+        assert {name: config[name] for name in wanted} == wanted
     assert made["paper"].semi_sampling == PAPER.semi_sampling > 0
     assert made["reinforce"].unbiased_for == "lower_bound"
 
