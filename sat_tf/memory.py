@@ -9,11 +9,10 @@ _LARGEST = 2**30
 def keep_freed_memory():
     """Has this process keep freed memory for its next update or word.
 
-    `train` and `evaluate` call it.
-
-    glibc gives large blocks back to the kernel as soon as they are freed, and gets them
-    again page by page, each cleared: at paper size a third of an update's time went
-    there (`benchmarks/train_step.py`). The process stays as large as it once was.
+    `train` and `evaluate` call it. glibc gives large blocks back to the kernel as soon
+    as they are freed, and gets them again page by page, each cleared: at paper size a
+    third of an update's time went there (`benchmarks/train_step.py`). The process stays
+    as large as it once was.
 
     Returns:
         Whether there was a C library that knows of it (glibc, so Linux).
