@@ -391,6 +391,7 @@ class ShowAttendTell(keras.Model):
         if decoder is not None:
             named = {"decoder": decoder} if isinstance(decoder, str) else decoder
             self.decoder_options = dict(named)
+        self.compiled_updates = updates.Compiled()
         self.encoder_optimizer = None
         if self.encoder_rate != 1.0 and self.encoder.trainable_variables:
             self.encoder_optimizer = updates.encoder_optimizer(self)

@@ -125,9 +125,10 @@ class Run:
         """Makes the folder, or checks that it holds a run of the same recipe."""
         path = self.folder / "preset.json"
         text = json.dumps(recipe, indent=1) + "\n"
-        if path.is_file() and self.begun and path.read_text() != text:
-            old = json.loads(path.read_text())
-            changed = [k for k in recipe if old.get(k) != recipe[k]]
+        old = json.loads(path.read_text()) if path.is_file() and self.begun else None
+        new = json.loads(text)
+        if old is not None and old != new:
+            changed = [k for k in {**old, **new} if old.get(k) != new.get(k)]
             raise ValueError(
                 "Expected the recipe this run was started with, to resume it. "
                 f"Received: out={str(self.folder)!r}, which differs in "

@@ -682,6 +682,24 @@ def test_estimator_with_weights_takes_over_after_a_warm_up():
     model.use(Variational())
 
 
+def test_updates_are_compiled_once_for_all_estimators(monkeypatch):
+    model = toy(Reinforce())
+    compiled, apply = [], keras.optimizers.Adam.apply_gradients
+    monkeypatch.setattr(
+        keras.optimizers.Adam,
+        "apply_gradients",
+        lambda *args: (compiled.append(1), apply(*args)),
+    )
+    for times in (1, 2):
+        model.compile(optimizer=keras.optimizers.Adam(0.01))
+        for estimator in (Soft(), Reinforce(), Reinforce(samples=2)):
+            model.use(estimator)
+            before = model.attention.vector.numpy()
+            model.train_step(batch(model))
+            assert np.any(model.attention.vector.numpy() != before)
+        assert len(compiled) == times
+
+
 @pytest.mark.parametrize(
     "estimator",
     [*(kind() for kind in ESTIMATORS.values()), *OWNERS, StepMarginal(top_k=9)],

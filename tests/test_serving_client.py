@@ -155,6 +155,15 @@ def test_patience_ends():
     assert refused.value.status == 503 and len(asked) == 3
 
 
+def test_waits_double_up_to_two_seconds(monkeypatch):
+    waits = []
+    monkeypatch.setattr("sat_tf.serving.client.time.sleep", waits.append)
+    monkeypatch.setattr("sat_tf.serving.client.random.uniform", lambda low, high: high)
+    with scripted(*[BUSY] * 5, OK) as (url, _):
+        Client(url, "toy", retries=9).caption(RED)
+    assert waits == [0.25, 0.5, 1.0, 2.0, 2.0]
+
+
 def test_an_error_without_json_is_still_readable():
     with scripted((500, b"<h1>Oh no</h1>")) as (url, _):
         with pytest.raises(ServingError, match="HTTP 500: <h1>Oh no</h1>"):

@@ -14,6 +14,7 @@ import urllib.request
 
 _RETRIED = (429, 502, 503)  # the server says: not now
 _IMAGES_PER_REQUEST = 32
+_LONGEST_WAIT = 2.0  # seconds between two tries, if the server asks for no more
 
 
 class ServingError(Exception):
@@ -57,7 +58,7 @@ class Client:
             `sat-tf serve` serves a single model.
         timeout: seconds to wait for an answer.
         retries: how often to ask again when the server cannot be reached, is busy or
-            is restarting; the waits double from `backoff` seconds.
+            is restarting; the waits double from `backoff` to two seconds.
     """
 
     def __init__(self, url, model=None, *, timeout=60.0, retries=4, backoff=0.25):
@@ -155,7 +156,8 @@ class Client:
                         "Start one with `sat-tf serve saved_models`."
                     ) from None
                 wait = ""
-            delay = self.backoff * 2**attempt * random.uniform(0.5, 1.0)
+            delay = min(self.backoff * 2**attempt, _LONGEST_WAIT)
+            delay *= random.uniform(0.5, 1.0)
             time.sleep(max(delay, float(wait) if wait.isdecimal() else 0.0))
         return None
 
