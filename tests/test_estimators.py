@@ -692,6 +692,7 @@ def test_updates_are_compiled_once_for_all_estimators(monkeypatch):
     )
     for times in (1, 2):
         model.compile(optimizer=keras.optimizers.Adam(0.01))
+        model.optimizer.build(model.trainable_variables)
         for estimator in (Soft(), Reinforce(), Reinforce(samples=2)):
             model.use(estimator)
             before = model.attention.vector.numpy()
