@@ -1,5 +1,6 @@
 """A captioner of images with random weights that says something else of each."""
 
+import keras
 import numpy as np
 
 from sat_tf import Encoder, ShowAttendTell
@@ -10,6 +11,7 @@ WORDS = [f"{colour}-{shape}" for colour in "rgb" for shape in "stx"]
 def small_captioner(trunk="convnet", hidden_size=12, seed=17):
     """Of images of 64 x 64 pixels, or of 8 x 8 features with the trunk `none`."""
     brought = {"features_shape": (8, 8, 6)} if trunk == "none" else {}
+    keras.utils.set_random_seed(seed)
     captioner = ShowAttendTell(
         WORDS,
         encoder=Encoder(trunk, image_size=(64, 64), **brought),

@@ -69,20 +69,14 @@ def test_evaluate_does_not_depend_on_a_draw():
     assert first["loss"] == pytest.approx(-first["log_likelihood"], rel=1e-6)
 
 
-def test_a_trained_encoder_learns_and_a_frozen_one_does_not():
-    for rate in (0.1, 0.0):
-        model = drawn()
-        model.encoder.network.trainable = rate > 0
-        model.encoder_rate = rate or 1.0
-        model.compile(optimizer=keras.optimizers.Adam(0.01))
-        before = [v.numpy() for v in model.encoder.network.trainable_variables]
-        kernel = model.encoder.network.weights[0].numpy()
-        data = dataset(pictures(model))
-        model.fit(data, steps_per_epoch=1, verbose=0, shuffle=False)
-        moved = np.abs(model.encoder.network.weights[0].numpy() - kernel).max()
-        # Adam's first step has the size of its rate.
-        assert moved == pytest.approx(0.01 * rate, rel=0.01)
-        assert bool(before) == (rate > 0)
+def test_an_encoder_from_scratch_learns_at_its_own_rate():
+    model = drawn()
+    model.encoder_rate = 0.1
+    model.compile(optimizer=keras.optimizers.Adam(0.01))
+    kernel = model.encoder.network.weights[0].numpy()
+    model.fit(dataset(pictures(model)), steps_per_epoch=1, verbose=0, shuffle=False)
+    moved = np.abs(model.encoder.network.weights[0].numpy() - kernel).max()
+    assert moved == pytest.approx(0.01 * 0.1, rel=0.01)  # Adam's first step: its rate
 
 
 def test_fine_tuning_starts_when_it_is_asked_for(tmp_path):
@@ -154,24 +148,23 @@ def test_banned_words_are_named_by_the_user():
         model.options(banned=["unicorn"])
 
 
-@pytest.mark.parametrize("form", ["keras", "preset"])
-def test_saved_and_loaded_is_the_same_captioner(form, tmp_path):
+def test_saved_and_loaded_is_the_same_captioner(tmp_path):
     model = drawn()
     model.compile(optimizer="adam")
     data = pictures(model)
     model.fit(dataset(data), steps_per_epoch=2, verbose=0, shuffle=False)
     model.estimator.average.assign(np.linspace(-2, -1, 64))
-    if form == "keras":
-        model.save(tmp_path / "model.keras")
-        loaded = keras.saving.load_model(tmp_path / "model.keras")
-    else:
-        model.save_to_preset(tmp_path / "model")
-        loaded = ShowAttendTell.from_preset(tmp_path / "model")
-    np.testing.assert_array_equal(loaded(data), model(data))
-    np.testing.assert_array_equal(loaded.estimator.average, model.estimator.average)
-    assert loaded.get_config() == {**model.get_config(), "name": loaded.name}
-    before, after = (m.generate(data["image"]) for m in (model, loaded))
-    assert [c.caption for c in before] == [c.caption for c in after]
+    model.save(tmp_path / "model.keras")
+    model.save_to_preset(tmp_path / "model")
+    for loaded in (
+        keras.saving.load_model(tmp_path / "model.keras"),
+        ShowAttendTell.from_preset(tmp_path / "model"),
+    ):
+        np.testing.assert_array_equal(loaded(data), model(data))
+        np.testing.assert_array_equal(loaded.estimator.average, model.estimator.average)
+        assert loaded.get_config() == {**model.get_config(), "name": loaded.name}
+        before, after = (m.generate(data["image"]) for m in (model, loaded))
+        assert [c.caption for c in before] == [c.caption for c in after]
 
 
 def test_preset_without_encoder_needs_its_weights_again(tmp_path):
