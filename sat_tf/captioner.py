@@ -32,6 +32,8 @@ class ShowAttendTell(keras.Model):
         estimator: an `Estimator`, or a key of `ESTIMATORS` for its defaults.
         embedding_size: m. hidden_size: n. attention_size: A.
         dropout: rate in the deep output.
+        input_dropout: rate on what goes into the recurrence (Zaremba et al. 2014): the
+            word embeddings, and channels of the annotations, an image's at all places.
         output_activation: `None` as eq. 7, `"tanh"` as the authors' code.
         lambda_ds: weight of the doubly stochastic penalty (eq. 14); see the warning
             at `losses.doubly_stochastic` before raising it.
@@ -59,6 +61,7 @@ class ShowAttendTell(keras.Model):
         hidden_size=512,
         attention_size=512,
         dropout=0.5,
+        input_dropout=0.0,
         output_activation=None,
         lambda_ds=0.0,
         label_smoothing=0.0,
@@ -88,9 +91,13 @@ class ShowAttendTell(keras.Model):
             embedding_size=embedding_size,
             hidden_size=hidden_size,
             dropout=dropout,
+            input_dropout=input_dropout,
             output_activation=output_activation,
             dtype=dtype,
             name="decoder",
+        )
+        self.drop_annotations = keras.layers.SpatialDropout1D(
+            input_dropout, dtype=dtype, name="drop_annotations"
         )
         self.attention.build((None, encoder.size), (None, hidden_size))
         self.decoder.build((None, None, encoder.size))
@@ -114,17 +121,18 @@ class ShowAttendTell(keras.Model):
         """Features `[B, L, D]` of images `[B, H, W, 3]` in 0..255, to be cached."""
         return self.encoder.features(images, training=training)
 
-    def start(self, features):
+    def start(self, features, training=False):
         """What decoding needs before the first word.
 
         Args:
-            features: `[B, L, D]`, from `encode`.
+            features: `[B, L, D]`, from `encode`. training: dropout on.
 
         Returns:
             memory: `annotations` `[B, L, D]` and their `projection` `[B, L, A]`.
             state: h_0 and c_0, `[1, B, n]` each.
         """
         annotations = tf.cast(self.encoder(features), self.compute_dtype)
+        annotations = self.drop_annotations(annotations, training=training)
         memory = {
             "annotations": annotations,
             "projection": self.attention.project(annotations),
@@ -186,13 +194,13 @@ class ShowAttendTell(keras.Model):
             word logits `[S, B, T, V]`, location logits and weights `[S, B, T, L]`,
             and the states `[S, B, T, n]` that the steps started from.
         """
-        memory, state = self.start(features)
+        memory, state = self.start(features, training)
         if rows is not None:
             memory = {name: tf.gather(x, rows) for name, x in memory.items()}
             state = [tf.gather(x, rows, axis=1) for x in state]
         hidden, cell = (tf.repeat(x, samples, axis=0) for x in state)
         # All that needs no state is one large product outside the loop.
-        embedded = self.decoder.embed(inputs)
+        embedded = self.decoder.embed(inputs, training)
         if location_bias is None:
             places = self.encoder.locations
             location_bias = tf.zeros(tf.concat([tf.shape(inputs), [places]], axis=0))
@@ -475,6 +483,7 @@ class ShowAttendTell(keras.Model):
             "hidden_size": self.decoder.hidden_size,
             "attention_size": self.attention.size,
             "dropout": self.decoder.dropout,
+            "input_dropout": self.decoder.input_dropout,
             "output_activation": self.decoder.output_activation,
             "lambda_ds": self.lambda_ds,
             "label_smoothing": self.label_smoothing,

@@ -17,6 +17,7 @@ class Decoder(keras.layers.Layer):
         embedding_size: m.
         hidden_size: n.
         dropout: rate, on h before the deep output and on its sum (the authors' places).
+        input_dropout: rate, on the embedding of the words that go in.
         output_activation: `None` as eq. 7, `"tanh"` as the authors' code.
     """
 
@@ -27,6 +28,7 @@ class Decoder(keras.layers.Layer):
         embedding_size=512,
         hidden_size=512,
         dropout=0.0,
+        input_dropout=0.0,
         output_activation=None,
         **kwargs,
     ):
@@ -35,11 +37,12 @@ class Decoder(keras.layers.Layer):
         self.embedding_size = embedding_size
         self.hidden_size = hidden_size
         self.dropout = dropout
+        self.input_dropout = input_dropout
         self.output_activation = output_activation
 
         n, m, dtype = hidden_size, embedding_size, self.dtype_policy
         dense = functools.partial(keras.layers.Dense, dtype=dtype)
-        drop = functools.partial(keras.layers.Dropout, dropout, dtype=dtype)
+        drop = functools.partial(keras.layers.Dropout, dtype=dtype)
         # Looked up and, on the way back, summed over all places of a word: in float32.
         self.embedding = keras.layers.Embedding(
             vocabulary_size, m, dtype="float32", name="embedding"
@@ -61,8 +64,9 @@ class Decoder(keras.layers.Layer):
         self.output_context = dense(m, use_bias=False, name="output_context")
         self.output_word = dense(vocabulary_size, name="output_word")
         self.activation = keras.activations.get(output_activation)
-        self.drop_hidden = drop(name="drop_hidden")
-        self.drop_output = drop(name="drop_output")
+        self.drop_word = drop(input_dropout, name="drop_word")
+        self.drop_hidden = drop(dropout, name="drop_hidden")
+        self.drop_output = drop(dropout, name="drop_output")
 
     def build(self, annotations_shape):
         """Creates all weights from D, the last axis of the annotations."""
@@ -104,9 +108,10 @@ class Decoder(keras.layers.Layer):
         cell = tf.cast(self.initial_cell(mean), tf.float32)
         return self.initial_hidden(mean), cell
 
-    def embed(self, previous):
+    def embed(self, previous, training=False):
         """E y_{t-1} `[.., m]`; the id 0 before the first word is the zero vector."""
         words = tf.cast(self.embedding(previous), self.compute_dtype)
+        words = self.drop_word(words, training=training)
         return tf.where((previous > 0)[..., None], words, tf.zeros_like(words))
 
     def gate(self, context, hidden):
@@ -157,5 +162,6 @@ class Decoder(keras.layers.Layer):
             "embedding_size": self.embedding_size,
             "hidden_size": self.hidden_size,
             "dropout": self.dropout,
+            "input_dropout": self.input_dropout,
             "output_activation": self.output_activation,
         }

@@ -15,8 +15,9 @@ class Preset:
         encoder_rate: factor on the learning rate for the trunk; fine_tune_after:
             epochs after which a trunk that came trained is trained too, `None` = never.
         max_words, min_count: the vocabulary, see `Vocabulary.from_captions`.
-        embedding_size, hidden_size, attention_size, dropout, output_activation,
-            label_smoothing, lambda_ds, attention_rule: see `ShowAttendTell`.
+        embedding_size, hidden_size, attention_size, dropout, input_dropout,
+            output_activation, label_smoothing, lambda_ds, attention_rule: see
+            `ShowAttendTell`.
         word_vectors: text file of pretrained word vectors of `embedding_size` numbers,
             GloVe's or word2vec's, to start the word embedding from.
         estimator: a key of `ESTIMATORS`, which takes of the following what it knows.
@@ -51,6 +52,7 @@ class Preset:
     hidden_size: int = 512
     attention_size: int = 512
     dropout: float = 0.5
+    input_dropout: float = 0.0
     output_activation: str | None = None
     label_smoothing: float = 0.0
     lambda_ds: float = 0.0

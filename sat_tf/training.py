@@ -64,6 +64,7 @@ def build(preset, captions, *, encoder_weights=None):
         hidden_size=preset.hidden_size,
         attention_size=preset.attention_size,
         dropout=preset.dropout,
+        input_dropout=preset.input_dropout,
         output_activation=preset.output_activation,
         label_smoothing=preset.label_smoothing,
         lambda_ds=preset.lambda_ds,

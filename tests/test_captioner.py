@@ -69,6 +69,25 @@ def test_evaluate_does_not_depend_on_a_draw():
     assert first["loss"] == pytest.approx(-first["log_likelihood"], rel=1e-6)
 
 
+def test_input_dropout_drops_channels_and_word_elements_in_training_only():
+    model = toy(Soft(), size=40, embedding_size=40, input_dropout=0.5)
+    plain = batch(model, lengths=(4, 3))
+    features = plain["annotations"]
+    whole = model.start(features)[0]["annotations"].numpy()
+    dropped = model.start(features, training=True)[0]["annotations"].numpy()
+    kept = dropped != 0
+    np.testing.assert_array_equal(kept, np.broadcast_to(kept[:, :1], kept.shape))
+    assert 0.2 < kept.mean() < 0.8
+    np.testing.assert_allclose(dropped[kept], 2 * whole[kept], rtol=1e-6)
+    words = model.decoder.embed(plain["tokens"])
+    dropped = model.decoder.embed(plain["tokens"], training=True)
+    scale = np.unique(np.round(dropped / words, 4)[plain["tokens"] > 0])
+    np.testing.assert_array_equal(scale, [0, 2])
+    assert model.loss_of(plain)[0] != model.loss_of(plain)[0]
+    np.testing.assert_array_equal(model(plain), model(plain))
+    assert model.get_config()["input_dropout"] == 0.5
+
+
 def test_an_encoder_from_scratch_learns_at_its_own_rate():
     model = drawn()
     model.encoder_rate = 0.1

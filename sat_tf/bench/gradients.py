@@ -86,7 +86,13 @@ def measure(plan, name):
     keras.utils.set_random_seed(17)
     estimator = make_estimator(plan, name)
     captioner = start_with(
-        plan, estimator, _ALL, dropout=0.0, label_smoothing=0.0, lambda_ds=0.0
+        plan,
+        estimator,
+        _ALL,
+        dropout=0.0,
+        input_dropout=0.0,
+        label_smoothing=0.0,
+        lambda_ds=0.0,
     )
     data, others = _batches(plan, captioner)
     derive = deriving(captioner, data, lambda data: captioner.loss_of(data)[0])
