@@ -2,9 +2,9 @@
 
     python benchmarks/random_places.py MODEL --data flickr8k --data-dir DIR [--beam 3]
 
-Captions a split twice, as `sat-tf evaluate` does: with `argmax` attention, and with each
-chosen place replaced by one drawn uniformly from all. A decoder that lives on the mean
-annotation of its initial state and on its own words loses nothing by it.
+Captions a split twice, as `sat-tf evaluate` does: with `argmax` attention, and with
+each chosen place replaced by one drawn uniformly from all. A decoder that lives on the
+mean annotation of its initial state and on its own words loses nothing by it.
 """
 
 import argparse

@@ -35,6 +35,7 @@ class ShowAttendTell(keras.Model):
         input_dropout: rate on what goes into the recurrence (Zaremba et al. 2014): the
             word embeddings, and channels of the annotations, an image's at all places.
         output_activation: `None` as eq. 7, `"tanh"` as the authors' code.
+        initial_state: `"annotations"` as the paper, or `"learned"`, see `Decoder`.
         lambda_ds: weight of the doubly stochastic penalty (eq. 14); see the warning
             at `losses.doubly_stochastic` before raising it.
         label_smoothing: share of the target spread over the vocabulary.
@@ -63,6 +64,7 @@ class ShowAttendTell(keras.Model):
         dropout=0.5,
         input_dropout=0.0,
         output_activation=None,
+        initial_state="annotations",
         lambda_ds=0.0,
         label_smoothing=0.0,
         attention_rule=None,
@@ -93,6 +95,7 @@ class ShowAttendTell(keras.Model):
             dropout=dropout,
             input_dropout=input_dropout,
             output_activation=output_activation,
+            initial_state=initial_state,
             dtype=dtype,
             name="decoder",
         )
@@ -485,6 +488,7 @@ class ShowAttendTell(keras.Model):
             "dropout": self.decoder.dropout,
             "input_dropout": self.decoder.input_dropout,
             "output_activation": self.decoder.output_activation,
+            "initial_state": self.decoder.starts_from,
             "lambda_ds": self.lambda_ds,
             "label_smoothing": self.label_smoothing,
             "attention_rule": self.attention_rule,

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from sat_tf.recurrence import lstm
 
+INITIAL_STATES = ("annotations", "learned")
+
 
 @keras.saving.register_keras_serializable("sat_tf")
 class Decoder(keras.layers.Layer):
@@ -19,6 +21,8 @@ class Decoder(keras.layers.Layer):
         dropout: rate, on h before the deep output and on its sum (the authors' places).
         input_dropout: rate, on the embedding of the words that go in.
         output_activation: `None` as eq. 7, `"tanh"` as the authors' code.
+        initial_state: `"annotations"`, made from their mean (3.1.2); `"learned"`, the
+            same for all images: the decoder knows nothing but where it looked.
     """
 
     def __init__(
@@ -30,15 +34,22 @@ class Decoder(keras.layers.Layer):
         dropout=0.0,
         input_dropout=0.0,
         output_activation=None,
+        initial_state="annotations",
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if initial_state not in INITIAL_STATES:
+            raise ValueError(
+                f"Expected initial_state to be one of {', '.join(INITIAL_STATES)}. "
+                f"Received: initial_state={initial_state!r}. Choose one of them."
+            )
         self.vocabulary_size = vocabulary_size
         self.embedding_size = embedding_size
         self.hidden_size = hidden_size
         self.dropout = dropout
         self.input_dropout = input_dropout
         self.output_activation = output_activation
+        self.starts_from = initial_state
 
         n, m, dtype = hidden_size, embedding_size, self.dtype_policy
         dense = functools.partial(keras.layers.Dense, dtype=dtype)
@@ -71,14 +82,12 @@ class Decoder(keras.layers.Layer):
     def build(self, annotations_shape):
         """Creates all weights from D, the last axis of the annotations."""
         context = (None, annotations_shape[-1])
+        start = context if self.starts_from == "annotations" else (None, 1)
         hidden, word = (None, self.hidden_size), (None, self.embedding_size)
         self.embedding.build((None,))
-        for layer in (
-            self.initial_hidden,
-            self.initial_cell,
-            self.gates_context,
-            self.output_context,
-        ):
+        for layer in (self.initial_hidden, self.initial_cell):
+            layer.build(start)
+        for layer in (self.gates_context, self.output_context):
             layer.build(context)
         for layer in (self.gates_hidden, self.beta, self.output_hidden):
             layer.build(hidden)
@@ -100,13 +109,15 @@ class Decoder(keras.layers.Layer):
         return keras.ops.concatenate(blocks, axis=-1)
 
     def initial_state(self, annotations):
-        """h_0 and c_0 from the mean annotation: `[B, L, D] -> 2 x [1, B, n]`.
+        """h_0 and c_0 of annotations: `[B, L, D] -> 2 x [1, B, n]`.
 
         The cell is float32 whatever the precision, as it is added to word by word.
         """
-        mean = tf.reduce_mean(annotations, axis=1)[None]
-        cell = tf.cast(self.initial_cell(mean), tf.float32)
-        return self.initial_hidden(mean), cell
+        source = tf.reduce_mean(annotations, axis=1)[None]
+        if self.starts_from == "learned":  # a layer of a constant
+            source = tf.ones_like(source[..., :1])
+        cell = tf.cast(self.initial_cell(source), tf.float32)
+        return self.initial_hidden(source), cell
 
     def embed(self, previous, training=False):
         """E y_{t-1} `[.., m]`; the id 0 before the first word is the zero vector."""
@@ -164,4 +175,5 @@ class Decoder(keras.layers.Layer):
             "dropout": self.dropout,
             "input_dropout": self.input_dropout,
             "output_activation": self.output_activation,
+            "initial_state": self.starts_from,
         }

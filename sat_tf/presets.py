@@ -16,8 +16,8 @@ class Preset:
             epochs after which a trunk that came trained is trained too, `None` = never.
         max_words, min_count: the vocabulary, see `Vocabulary.from_captions`.
         embedding_size, hidden_size, attention_size, dropout, input_dropout,
-            output_activation, label_smoothing, lambda_ds, attention_rule: see
-            `ShowAttendTell`.
+            output_activation, initial_state, label_smoothing, lambda_ds,
+            attention_rule: see `ShowAttendTell`.
         word_vectors: text file of pretrained word vectors of `embedding_size` numbers,
             GloVe's or word2vec's, to start the word embedding from.
         estimator: a key of `ESTIMATORS`, which takes of the following what it knows.
@@ -54,6 +54,7 @@ class Preset:
     dropout: float = 0.5
     input_dropout: float = 0.0
     output_activation: str | None = None
+    initial_state: str = "annotations"
     label_smoothing: float = 0.0
     lambda_ds: float = 0.0
     attention_rule: str = "argmax"

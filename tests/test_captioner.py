@@ -88,6 +88,25 @@ def test_input_dropout_drops_channels_and_word_elements_in_training_only():
     assert model.get_config()["input_dropout"] == 0.5
 
 
+def test_a_learned_initial_state_knows_nothing_of_the_image():
+    model = toy(Soft(), initial_state="learned")
+    data = batch(model, lengths=(4, 3))
+    places = data["annotations"]
+    memory, state = model.start(places)
+    assert all(np.ptp(x, axis=1).max() == 0 and np.abs(x).max() > 0 for x in state)
+    _, other = model.start(places + 1)
+    np.testing.assert_array_equal(state, other)
+    mean = toy(Soft()).start(places)[1]
+    assert all(np.ptp(x, axis=1).max() > 0 for x in mean)
+    assert model.get_config()["initial_state"] == "learned"
+    with tf.GradientTape() as tape:
+        loss = model.loss_of(data)[0]
+    gradient = tape.gradient(loss, model.decoder.initial_cell.kernel)
+    assert gradient.shape == (1, 4) and np.abs(gradient).max() > 0
+    with pytest.raises(ValueError, match="initial_state='mean'"):
+        toy(initial_state="mean")
+
+
 def test_an_encoder_from_scratch_learns_at_its_own_rate():
     model = drawn()
     model.encoder_rate = 0.1
