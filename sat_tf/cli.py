@@ -58,7 +58,10 @@ def _parser():
     caption = _command(commands, "caption", _caption, "caption image files")
     caption.add_argument("images", nargs="+", metavar="IMAGE")
     caption.add_argument(
-        "--model", required=True, metavar="RUN|PRESET", help="who captions"
+        "--model",
+        default="flickr8k_hard",
+        metavar="RUN|PRESET",
+        help="who captions (%(default)s)",
     )
     _attention(caption)
     caption.add_argument("--figure", metavar="OUT.png", help="where it looked")

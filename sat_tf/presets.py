@@ -193,22 +193,25 @@ SCENES = Preset(
     epochs=5,
 )
 
-# Photographs, frozen encoder.
+# Photographs, frozen encoder: `sat-tf train --data flickr8k --data-dir DIR --preset
+# flickr --set resize_mode=none --out RUN`, 76 minutes on 2 busy cores (13 epochs of 3.4
+# minutes and six minutes of cache on quiet ones), 2026-11-23. Flickr8k dev, argmax:
+# BLEU-4 17.0 greedy, 17.9 with beam 3. Without `input_dropout` it learns by heart from
+# the eighth epoch on (15.9 greedy).
 FLICKR = Preset(
     trunk="mobilenet",
     embedding_size=256,
     attention_size=256,
     dropout=0.4,
+    input_dropout=0.3,
     label_smoothing=0.1,
-    samples=2,
-    reward="to_go",
-    baseline="leave_one_out",
-    warm_up=3,
+    estimator="straight_through",
+    warm_up=4,
     min_count=5,
     learning_rate=1e-3,
     final_rate=2e-5,
     clip_norm=5.0,
-    epochs=6,
+    epochs=13,
 )
 
 PRESETS = {

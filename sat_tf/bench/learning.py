@@ -65,10 +65,11 @@ def learn(plan, name, seed):
     steps = {}
     for stage in [soft, estimator] if warm_up else [estimator]:
         captioner.use(stage)
+        signature = [batches.element_spec]  # one graph for batches of any length
         steps[stage] = tf.function(
-            captioner.train_step, autograph=False, reduce_retracing=True
+            captioner.train_step, input_signature=signature, autograph=False
         )
-        _trace(captioner, steps[stage], batches.take(2))
+        _trace(captioner, steps[stage], batches.take(1))
 
     curve = [{"seconds": 0.0, "updates": 0, **judge()}]
     seconds, updates, finite = 0.0, 0, True
@@ -146,7 +147,7 @@ def _trace(captioner, step, batches):
     """Has TensorFlow compile the step, and takes back what the steps changed."""
     variables = [*captioner.variables, *captioner.optimizer.variables]
     before = [v.numpy() for v in variables]
-    for batch in batches:  # of two lengths, so that no further one is compiled for
+    for batch in batches:
         step(batch)
     for variable, value in zip(variables, before, strict=True):
         variable.assign(value)
