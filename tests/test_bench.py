@@ -350,6 +350,25 @@ def test_a_run_that_diverges_is_reported_and_ends(quick, small_start, monkeypatc
     assert result["diverged"] and len(result["curve"]) == 1
 
 
+def test_networks_of_an_estimator_learn_too(quick, small_start, monkeypatch):
+    leave_out_judging(monkeypatch)
+    networks = []
+
+    def start_with(*args):
+        captioner = start.start_with(*args)
+        networks.extend((v, v.numpy()) for v in captioner.estimator.weights)
+        return captioner
+
+    monkeypatch.setattr(learning, "start_with", start_with)
+    preset = PRESETS["scenes"].replace(**own_run.RECIPE)
+    plan = start.Plan(
+        out=None, data="own", preset=preset, model=small_start, minutes=0.02
+    )
+    assert not learning.learn(plan, "variational", 0)["diverged"]
+    learned = [np.abs(v.numpy() - before).max() for v, before in networks]
+    assert learned and min(learned) > 0
+
+
 def test_only_the_recommended_recipe_learns_with_a_warm_up(
     quick, small_start, monkeypatch
 ):

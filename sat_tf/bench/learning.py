@@ -46,12 +46,12 @@ def learn(plan, name, seed):
         `scenes`, else `bleu_4`.
     """
     keep_freed_memory()
-    estimator = make_estimator(plan, name)
     kept = ["encoder", "standardise"]
     if plan.keep_decoder:
         kept += ["attention", "decoder"]
     keras.utils.set_random_seed(seed)
-    captioner = start_with(plan, estimator, kept)
+    captioner = start_with(plan, make_estimator(plan, name), kept)
+    estimator = captioner.estimator
     if captioner.encoder.network is not None:
         captioner.encoder.network.trainable = False
     captioner.seeds.state.assign([seed, 0])
