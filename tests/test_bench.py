@@ -208,10 +208,15 @@ def test_figures_are_drawn(measured):
     figure = report.learning_figure(
         report.learning_rows(measured / "learning"), "pointing_accuracy"
     )
-    lines = {line.get_label(): line for line in figure.axes[0].lines}
-    assert lines.keys() == {"paper", "rival"}
-    np.testing.assert_allclose(lines["paper"].get_ydata(), [0.0, 0.2, 0.4])
-    np.testing.assert_allclose(lines["paper"].get_xdata(), [0.0, 1.0, 2.0])
+    panels = {panel.get_title(): panel for panel in figure.axes}
+    assert list(panels) == ["rival", "paper"]  # best at the end first
+    dashed, own = panels["rival"].lines
+    (_, paper) = panels["paper"].lines
+    assert dashed.get_linestyle() == "--" and own.get_linestyle() == "-"
+    for line in (dashed, paper):
+        np.testing.assert_allclose(line.get_ydata(), [0.0, 0.2, 0.4])
+        np.testing.assert_allclose(line.get_xdata(), [0.0, 1.0, 2.0])
+    assert max(own.get_ydata()) > 0.4
 
 
 # -------------------------------------------------------------------- whole bench

@@ -15,9 +15,7 @@ LABELS = {
     "bleu_4": "BLEU-4",
     "log_likelihood": "log-likelihood per word, nats",
 }
-# A colour and a dash each, as no set of colours tells so many lines apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#888888")
-_DASHES = ("-", "--", ":")
+_COLOUR, _HIGHLIGHT = "#0072B2", "#D55E00"
 
 
 def write(out):
@@ -256,7 +254,7 @@ def cost_figure(gradients):
         rows = [r for r in gradients if r["group"] == group and r["variance_time"] > 0]
         rows.sort(key=lambda row: row["variance_time"])
         colours = [
-            "#D55E00" if r["estimator"] in (PAPER_NAME, RECOMMENDED) else "#0072B2"
+            _HIGHLIGHT if r["estimator"] in (PAPER_NAME, RECOMMENDED) else _COLOUR
             for r in rows
         ]
         names = [r["estimator"] + ("" if r["unbiased"] else " (biased)") for r in rows]
@@ -270,33 +268,36 @@ def cost_figure(gradients):
 
 
 def learning_figure(learning, measure):
-    """A measure against training time: mean over the seeds, lowest to highest."""
-    figure = Figure(figsize=(12, 6.5), layout="constrained")
-    panel = figure.subplots()
+    """A measure against training time, a panel per estimator, best at the end first.
+
+    The line is the mean over the seeds, the band goes from the lowest to the highest;
+    the paper's mean is in every panel, dashed.
+    """
     curves = mean_curves(learning, measure)
     order = sorted(curves, key=lambda name: -curves[name][1][-1])
-    for i, name in enumerate(sorted(curves)):
+    columns = min(len(order), 4)
+    rows = -(-len(order) // columns)
+    size = 3.5 * columns, 3 * rows
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for panel in panels.flat[len(order) :]:
+        panel.remove()
+    for panel, name in zip(panels.flat, order, strict=False):
         seconds, mean, low, high = curves[name]
         minutes = np.array(seconds) / 60
-        colour = _COLOURS[i % len(_COLOURS)]
-        dash = _DASHES[i // len(_COLOURS) % len(_DASHES)]
-        colour, dash = ("black", "--") if name == PAPER_NAME else (colour, dash)
-        width = 4 if name in (PAPER_NAME, RECOMMENDED) else 2
-        panel.plot(minutes, mean, dash, color=colour, linewidth=width, label=name)
-        panel.fill_between(minutes, low, high, color=colour, alpha=0.12, linewidth=0)
-    handles = dict(zip(*panel.get_legend_handles_labels()[::-1], strict=True))
-    panel.legend(
-        [handles[name] for name in order],
-        order,
-        loc="center left",
-        bbox_to_anchor=(1, 0.5),
-        fontsize=12,
-        title="best at the end first",
-    )
-    panel.set_xlabel("minutes of training", fontsize=14)
-    panel.set_ylabel(LABELS[measure], fontsize=14)
-    panel.tick_params(labelsize=12)
-    panel.grid(alpha=0.3)
+        if PAPER_NAME in curves:
+            paper = curves[PAPER_NAME]
+            panel.plot(np.array(paper[0]) / 60, paper[1], "--", color="black")
+        colour = _HIGHLIGHT if name in (PAPER_NAME, RECOMMENDED) else _COLOUR
+        panel.plot(minutes, mean, color=colour, linewidth=3)
+        panel.fill_between(minutes, low, high, color=colour, alpha=0.25, linewidth=0)
+        panel.set_title(name, fontsize=14)
+        panel.tick_params(labelsize=12)
+        panel.grid(alpha=0.3)
+    for panel in panels.flat[max(len(order) - columns, 0) : len(order)]:
+        panel.tick_params(labelbottom=True)  # there may be no panel below
+    figure.supxlabel("minutes of training", fontsize=14)
+    figure.supylabel(LABELS[measure], fontsize=14)
     return figure
 
 

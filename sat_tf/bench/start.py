@@ -52,16 +52,14 @@ def variants(preset):
 
     Every registered estimator as it comes; `paper`, the whole update rule of p. 5 with
     entropy and semi-sampling (its plain core is `reinforce`); that core with the
-    reward to go, and with four samples that are each other's baseline; and
-    `recommended`, what the preset says; it learns with the preset's soft warm-up.
+    reward to go; and `recommended`, what the preset says; it learns with the preset's
+    soft warm-up.
     """
     kind = ESTIMATORS[preset.estimator]
-    several = {"samples": 4, "baseline": "leave_one_out"}
     return {
         **{name: (name, {}) for name in ESTIMATORS},
         PAPER_NAME: ("reinforce", PAPER.estimator_options(ESTIMATORS["reinforce"])),
         "reinforce_to_go": ("reinforce", {"reward": "to_go"}),
-        "reinforce_leave_one_out": ("reinforce", several),
         RECOMMENDED: (preset.estimator, preset.estimator_options(kind)),
     }
 
