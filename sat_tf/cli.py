@@ -78,6 +78,7 @@ def _parser():
         "--beam", type=int, default=1, help="beams; 1 is greedy (%(default)s)"
     )
     evaluate.add_argument("--length-penalty", type=float, default=0.0)
+    _consensus(evaluate)
     evaluate.add_argument("--seed", type=int, default=17)
     _encoder_weights(evaluate)
 
@@ -103,6 +104,7 @@ def _parser():
     export.add_argument("--beam", type=int, metavar="K")
     export.add_argument("--max-length", type=int)
     export.add_argument("--length-penalty", type=float)
+    _consensus(export)
     _encoder_weights(export)
 
     serve = _command(commands, "serve", _serve, "serve exported captioners over HTTP")
@@ -175,7 +177,17 @@ def _decoding(command):
     from_options.add_argument("--top-p", type=float)
     from_options.add_argument("--max-length", type=int)
     from_options.add_argument("--length-penalty", type=float)
+    _consensus(from_options)
     from_options.add_argument("--seed", type=int)
+
+
+def _consensus(command):
+    command.add_argument(
+        "--consensus",
+        type=float,
+        metavar="P",
+        help="rank beams by their agreement, each weighed by probability ** P; try 0.3",
+    )
 
 
 def _set(command):
@@ -247,7 +259,7 @@ def _caption(args):
         args.model, encoder_weights=args.encoder_weights
     )
     names = ("decoder", "beam", "temperature", "top_p", "max_length", "length_penalty")
-    options = _options(args, (*names, "attention"))
+    options = _options(args, (*names, "consensus", "attention"))
     pixels = [
         load(path, captioner.encoder.image_size, captioner.resize_mode)
         for path in args.images
@@ -266,10 +278,10 @@ def _caption(args):
 
 
 def _options(args, names):
-    """Decoding options that were given; `--beam` alone asks for a beam search."""
+    """Decoding options that were given; only a beam search has beams that agree."""
     options = {name: getattr(args, name) for name in names}
     options = {name: value for name, value in options.items() if value is not None}
-    if "beam" in options:
+    if "beam" in options or "consensus" in options:
         options.setdefault("decoder", "beam")
     return options
 
@@ -297,9 +309,15 @@ def _evaluate(args):
     captioner = ShowAttendTell.from_preset(
         args.model, encoder_weights=args.encoder_weights
     )
-    options = {"length_penalty": args.length_penalty}
+    options = {"length_penalty": args.length_penalty, "consensus": args.consensus}
     if args.attention:
         options["attention"] = args.attention
+    if args.consensus is not None and args.beam == 1:
+        raise ValueError(
+            "Expected beams, for --consensus to be among. "
+            f"Received: --beam {args.beam} --consensus {args.consensus}. "
+            "Give --beam 10, or leave --consensus out."
+        )
     if args.beam > 1:
         options |= {"decoder": "beam", "beam": args.beam}
     scores = evaluate(
@@ -338,6 +356,7 @@ def _export(args):
     captioner = ShowAttendTell.from_preset(
         args.model, encoder_weights=args.encoder_weights
     )
+    names = ("decoder", "beam", "attention", "max_length")
     metadata = (storage.find(args.model) / "metadata.json").read_text()
     folder = captioner.export(
         args.out,
@@ -345,9 +364,7 @@ def _export(args):
         dtype="float16" if args.float16 else None,
         examples=args.examples,
         metadata=json.loads(metadata),
-        **_options(
-            args, ("decoder", "beam", "attention", "max_length", "length_penalty")
-        ),
+        **_options(args, (*names, "length_penalty", "consensus")),
     )
     if args.json:
         print(json.dumps({"path": str(folder)}))

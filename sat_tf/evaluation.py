@@ -13,13 +13,14 @@ from sat_tf.memory import keep_freed_memory
 from sat_tf.storage import named_weights
 
 
-def cached_inputs(captioner, split, cache_dir):
+def cached_inputs(captioner, split, cache_dir, *, mirrored=False):
     """What the captioner reads of a split: features of a frozen trunk, or pixels.
 
     Args:
         captioner: a `ShowAttendTell`.
         split: a `datasets.Split`.
         cache_dir: where it is kept between runs, keyed by what it was made from.
+        mirrored: of the images with left and right exchanged.
 
     Returns:
         an `ArrayCache` and the key `fit` knows it by: `annotations` or `image`.
@@ -27,7 +28,8 @@ def cached_inputs(captioner, split, cache_dir):
     encoder = captioner.encoder
     size, mode = encoder.image_size, captioner.resize_mode
     if encoder.network.trainable:
-        return cache.cache_pixels(split, size, mode, cache_dir), "image"
+        pixels = cache.cache_pixels(split, size, mode, cache_dir, mirrored=mirrored)
+        return pixels, "image"
     features = cache.cache_features(
         split,
         captioner.encode,
@@ -36,6 +38,7 @@ def cached_inputs(captioner, split, cache_dir):
         size=size,
         mode=mode,
         cache_dir=cache_dir,
+        mirrored=mirrored,
     )
     return features, "annotations"
 
@@ -106,6 +109,7 @@ def evaluate(
         "beam": options.width,
         "attention": options.attention,
         "length_penalty": options.length_penalty,
+        "consensus": options.consensus,
         **metrics.score_files(*paths, meteor=meteor),
     }
     if split.name == "scenes":

@@ -18,7 +18,8 @@ class Caption:
     Attributes:
         caption: the words, joined by spaces.
         words: the T words.
-        score: ranking score, after length normalisation; log_p: nats, `<eos>` included.
+        score: what beams are ranked by, see `DecodingOptions`.
+        log_p: nats, `<eos>` included.
         log_p_word: `[T]` nats.
         locations: int `[T]`, the chosen place, row * w + column.
         alpha: `[T, h, w]`, the distribution it was chosen from.

@@ -4,6 +4,8 @@ Written from the equations and the documentation, not from `sat_tf.decoding`; on
 dice are TensorFlow's, because both have to throw the same.
 """
 
+import collections
+
 import numpy as np
 import tensorflow as tf
 
@@ -145,7 +147,33 @@ def decode_plainly(plain, annotations, image, options, seed):
             found += [caption.plus(state, w, log_p[w], look) for w in words]
         found.sort(key=lambda c: -c.score(options.length_penalty))
         captions = found[:width]
+    for caption in captions:
+        caption.rank = caption.score(options.length_penalty)
+    if options.decoder == "beam" and options.consensus is not None:
+        captions = agreed(captions, options.consensus)
     return captions
+
+
+def agreed(captions, exponent):
+    """By the expected share of n-grams in common with a caption drawn from them all."""
+    p = np.exp([exponent * sum(c.log_p_word) for c in captions])
+    for caption in captions:
+        shares = [in_common(caption.words, other.words) for other in captions]
+        caption.rank = np.dot(p, shares) / p.sum()
+    return sorted(captions, key=lambda c: -c.rank)
+
+
+def in_common(a, b):
+    """Twice the n-grams in common over all n-grams; mean of n = 1 to 4."""
+    shares = []
+    for n in range(1, 5):
+        both = [
+            collections.Counter(x[i : i + n] for i in range(len(x) - n + 1))
+            for x in (a, b)
+        ]
+        total = sum(both[0].values()) + sum(both[1].values())
+        shares.append(2 * sum((both[0] & both[1]).values()) / max(1, total))
+    return np.mean(shares)
 
 
 def _draw(log_p, words, options, seed, image):

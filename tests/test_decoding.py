@@ -71,9 +71,8 @@ def assert_same(decoded, image, captions, options):
         tokens = [*caption.words, *[PAD] * (options.max_length - n)]
         assert decoded.tokens[k, image].numpy().tolist() == tokens
         assert int(decoded.length[k, image]) == n
-        score = caption.score(options.length_penalty)
         expected = {
-            "score": score,
+            "score": caption.rank,
             "log_p": sum(caption.log_p_word),
             "log_p_word": caption.log_p_word,
             **{k: [look[k] for look in caption.looks] for k in caption.looks[0]},
@@ -123,6 +122,45 @@ def test_agrees_with_the_plain_twin(captioner, decoder, attention):
 def test_constraints_agree_with_the_plain_twin(captioner, decoder, settings):
     options = options_for(decoder, max_length=7, beam=4, **settings)
     compare_with_twin(captioner, options, range(17, 23))
+
+
+@pytest.mark.parametrize("exponent", [0.1, 0.3, 1.0])  # 0 makes ties
+def test_consensus_agrees_with_the_plain_twin(captioner, exponent):
+    options = DecodingOptions(
+        decoder="beam", beam=6, max_length=7, consensus=exponent, length_penalty=0.7
+    )
+    compare_with_twin(captioner, options, range(17, 23))
+
+
+def test_consensus_is_what_most_beams_say(captioner):
+    """Another order, the same captions; and other decoders have nobody to ask."""
+    features = randomise(captioner, 17)
+    ways = {"beam": 6, "max_length": 7}
+    likely, agreed, greedy = (
+        compiled(captioner, DecodingOptions(decoder=name, consensus=p, **ways))
+        for name, p in (("beam", None), ("beam", 0.0), ("greedy", 0.0))
+    )
+    likely, agreed, greedy = (run(features, 17) for run in (likely, agreed, greedy))
+    assert (likely.tokens[0].numpy() != agreed.tokens[0].numpy()).any()
+    for a, b in zip(
+        *(np.moveaxis(x.tokens.numpy(), 1, 0).tolist() for x in (likely, agreed)),
+        strict=True,
+    ):
+        assert sorted(a) == sorted(b)
+    np.testing.assert_allclose(greedy.score, greedy.log_p)
+
+
+def test_consensus_of_fewer_captions_than_beams():
+    """Beams that could not be filled come last and have no say."""
+    captioner = tiny_captioner(words=1)
+    features = randomise(captioner, 17)
+    options = DecodingOptions(decoder="beam", beam=6, max_length=2, consensus=0.3)
+    decoded = compiled(captioner, options)(features, 17)
+    filled = decoded.length.numpy() > 0
+    assert not filled.all()
+    assert (np.diff(filled.astype(int), axis=0) <= 0).all()
+    assert (np.isfinite(decoded.score.numpy()) == filled).all()
+    assert (decoded.score.numpy()[filled] <= 1.0 + 1e-6).all()
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -495,6 +533,7 @@ def test_no_images_give_no_captions(captioner):
         ({"max_length": 2.5}, "max_length a whole number >= 1.*2.5"),
         ({"min_length": 30}, "min_length <= max_length=20.*min_length=30"),
         ({"length_penalty": -1.0}, "length_penalty >= 0"),
+        ({"consensus": -1.0}, "consensus >= 0, or None"),
         ({"no_repeat_ngram": -1}, "no_repeat_ngram a whole number >= 0"),
         ({"decoder": "sample", "temperature": 0.0}, "temperature > 0.*greedy"),
         ({"decoder": "sample", "top_p": 1.5}, "top_p in .*top_p=1.5"),

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from sat_tf.decoding.consensus import consensus
 from sat_tf.decoding.constraints import forbid
 from sat_tf.decoding.draws import as_seed
 from sat_tf.decoding.locations import LOCATION_RULES
@@ -20,7 +21,7 @@ class Decoded(NamedTuple):
 
     Attributes:
         tokens: int32 `[K, B, T]`, <pad> after <eos>.
-        score: float32 `[K, B]`, `log_p / length ** length_penalty`.
+        score: float32 `[K, B]`, `log_p / length ** length_penalty`, or by consensus.
         log_p: float32 `[K, B]`, log-probability of the caption, nats.
         log_p_word: float32 `[K, B, T]`, nats.
         alpha: float32 `[K, B, T, L]`, attention when the word was chosen.
@@ -148,7 +149,7 @@ def _finish(beams, said, looks, options):
         return tf.where(mask, x, tf.zeros([], x.dtype))
 
     looks = {name: tf.gather_nd(x.stack(), index) for name, x in looks.items()}
-    return Decoded(
+    decoded = Decoded(
         tokens=while_spoken(said.tokens),
         score=ranking_score(beams.log_p, length, options.length_penalty),
         log_p=beams.log_p,
@@ -156,6 +157,11 @@ def _finish(beams, said, looks, options):
         length=length,
         **{name: while_spoken(x) for name, x in looks.items()},
     )
+    if options.consensus is None or options.decoder != "beam":
+        return decoded
+    score = consensus(decoded.tokens, decoded.log_p, options.consensus)
+    _, best = tf.math.top_k(tf.transpose(score), options.beam)
+    return _follow(tf.transpose(best), decoded._replace(score=score))
 
 
 def _shape(x):

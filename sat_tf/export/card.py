@@ -94,7 +94,10 @@ def _told(options):
     """The options that say something."""
     always = ("decoder", "beam", "attention", "max_length", "length_penalty")
     off = (None, 0, (), False, 1.0)
-    return {k: v for k, v in options.items() if k in always or v not in off}
+    told = {k: v for k, v in options.items() if k in always or v not in off}
+    if options["consensus"] is not None:
+        told["consensus"] = options["consensus"]  # 0 and 1 say something here
+    return told
 
 
 def _inputs(signatures):
@@ -111,6 +114,8 @@ def _outputs(function, grid, options):
     outputs = function.structured_outputs
     for name, meaning in _MEANING.items():
         meaning = meaning.format(penalty=penalty, w=grid[1])
+        if name in ("score", "beam_scores") and options["consensus"] is not None:
+            meaning = "how far the beams agree with it, 0 to 1"
         spec = outputs[name]
         only = " (`beam` only)" if name.startswith("beam") else ""
         yield (f"| `{name}`{only} | {spec.dtype.name} | {_shape(spec)} | {meaning} |")

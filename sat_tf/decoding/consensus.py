@@ -1,0 +1,62 @@
+"""Consensus: of all beams, the caption that the others agree with most.
+
+The most probable caption is often a short one that few others resemble. The one with
+the greatest expected similarity to a caption drawn from the beams (minimum Bayes risk,
+Kumar & Byrne 2004; for captions, Devlin et al. 2015) says what most of them say.
+"""
+
+import tensorflow as tf
+
+from sat_tf.vocabulary import PAD
+
+LONGEST = 4  # words of an n-gram, as in BLEU-4
+
+
+def consensus(tokens, log_p, exponent):
+    """How far the beams of an image agree with each, `[K, B]`, 0 to 1.
+
+    Args:
+        tokens: `[K, B, T]`, `<pad>` after `<eos>`, which counts as a word.
+        log_p: `[K, B]` nats; -inf where there is no caption, and such are the scores.
+        exponent: a beam's opinion weighs p(caption) ** exponent: 0 = all alike.
+    """
+    missing = log_p == -float("inf")
+    weight = tf.where(missing, log_p, exponent * tf.where(missing, 0.0, log_p))
+    weight = tf.nn.softmax(weight, axis=0)
+    score = tf.einsum("bjk,kb->jb", agreement(tokens), weight)
+    return tf.where(missing, log_p, score)
+
+
+def agreement(tokens):
+    """Share of their n-grams that two beams of an image have in common, `[B, K, K]`.
+
+    `2 |A and B| / (|A| + |B|)`, repeated ones clipped as BLEU does, mean of n = 1..4.
+
+    Args:
+        tokens: `[K, B, T]`, as `consensus` takes them.
+    """
+    tokens = tf.transpose(tokens, [1, 0, 2])
+    length = tf.math.count_nonzero(tokens != PAD, axis=-1, dtype=tf.float32)
+    word = _equal(tokens[:, :, None], tokens[:, None])  # [B, K, K, T, T]
+    own_word = _equal(tokens, tokens)  # [B, K, T, T]
+    gram, own_gram, shares = word, own_word, []
+    for n in range(1, min(LONGEST, tokens.shape[-1]) + 1):
+        if n > 1:  # n-grams are equal where shorter ones are, and the next word
+            gram = gram[..., :-1, :-1] & word[..., n - 1 :, n - 1 :]
+            own_gram = own_gram[..., :-1, :-1] & own_word[..., n - 1 :, n - 1 :]
+        there, here = _count(gram), _count(own_gram)[:, :, None]
+        common = tf.reduce_sum(tf.minimum(tf.math.divide_no_nan(there, here), 1.0), -1)
+        grams = tf.maximum(length - n + 1, 0.0)
+        total = grams[:, :, None] + grams[:, None]
+        shares.append(tf.math.divide_no_nan(2 * common, total))
+    return tf.add_n(shares) / len(shares)
+
+
+def _equal(a, b):
+    """Where word t of a is word u of b, `[.., T, T]`."""
+    return (a[..., :, None] == b[..., None, :]) & (a != PAD)[..., None]
+
+
+def _count(same):
+    """How often what stands at each place of a occurs in b."""
+    return tf.reduce_sum(tf.cast(same, tf.float32), axis=-1)
