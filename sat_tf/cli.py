@@ -184,10 +184,16 @@ def _decoding(command):
 def _consensus(command):
     command.add_argument(
         "--consensus",
-        type=float,
-        metavar="P",
-        help="rank beams by their agreement, each weighed by probability ** P; try 0.3",
+        type=_number_or_off,
+        default=argparse.SUPPRESS,  # as `None` says something: off
+        metavar="P|off",
+        help="rank beams by their agreement, each weighed by probability ** P "
+        "(the model's own)",
     )
+
+
+def _number_or_off(text):
+    return None if text == "off" else float(text)
 
 
 def _set(command):
@@ -259,7 +265,7 @@ def _caption(args):
         args.model, encoder_weights=args.encoder_weights
     )
     names = ("decoder", "beam", "temperature", "top_p", "max_length", "length_penalty")
-    options = _options(args, (*names, "consensus", "attention"))
+    options = _options(args, (*names, "attention"))
     pixels = [
         load(path, captioner.encoder.image_size, captioner.resize_mode)
         for path in args.images
@@ -278,10 +284,12 @@ def _caption(args):
 
 
 def _options(args, names):
-    """Decoding options that were given; only a beam search has beams that agree."""
+    """Decoding options that were given; `--beam` alone asks for a beam search."""
     options = {name: getattr(args, name) for name in names}
     options = {name: value for name, value in options.items() if value is not None}
-    if "beam" in options or "consensus" in options:
+    if "consensus" in args:
+        options["consensus"] = args.consensus
+    if "beam" in options or options.get("consensus") is not None:
         options.setdefault("decoder", "beam")
     return options
 
@@ -309,17 +317,14 @@ def _evaluate(args):
     captioner = ShowAttendTell.from_preset(
         args.model, encoder_weights=args.encoder_weights
     )
-    options = {"length_penalty": args.length_penalty, "consensus": args.consensus}
-    if args.attention:
-        options["attention"] = args.attention
-    if args.consensus is not None and args.beam == 1:
-        raise ValueError(
-            "Expected beams, for --consensus to be among. "
-            f"Received: --beam {args.beam} --consensus {args.consensus}. "
-            "Give --beam 10, or leave --consensus out."
-        )
-    if args.beam > 1:
-        options |= {"decoder": "beam", "beam": args.beam}
+    options = _options(args, ("length_penalty", "attention", "beam"))
+    if args.beam == 1:
+        if "consensus" in options:
+            raise ValueError(
+                "Expected beams, for --consensus to be among. Received: --beam 1. "
+                "Give --beam 10, say, or leave --consensus out."
+            )
+        options = {**options, "decoder": "greedy"}
     scores = evaluate(
         captioner,
         load(args.data, args.split, data_dir=args.data_dir),
@@ -364,7 +369,7 @@ def _export(args):
         dtype="float16" if args.float16 else None,
         examples=args.examples,
         metadata=json.loads(metadata),
-        **_options(args, (*names, "length_penalty", "consensus")),
+        **_options(args, (*names, "length_penalty")),
     )
     if args.json:
         print(json.dumps({"path": str(folder)}))

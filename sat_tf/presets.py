@@ -40,6 +40,8 @@ class Preset:
         dtype: `float32` or `mixed_bfloat16`: half the memory traffic, and faster where
             the hardware has it; weights stay float32.
         max_length: words of a caption in validation, at most.
+        beam, consensus: how the trained captioner decodes unless told otherwise, see
+            `DecodingOptions`; `beam=1` is greedy, and so is validation, for speed.
     """
 
     trunk: str = "vgg19"
@@ -90,12 +92,20 @@ class Preset:
     patience: int = 10
     dtype: str = "float32"
     max_length: int = 20
+    beam: int = 1
+    consensus: float | None = None
 
     def estimator_options(self, kind):
         """The fields that an estimator's constructor takes, but for those unset."""
         wanted = inspect.signature(kind.__init__).parameters
         fields = dataclasses.asdict(self)
         return {k: v for k, v in fields.items() if k in wanted and v is not None}
+
+    def decoder_options(self):
+        """What `compile` takes as `decoder`."""
+        if self.beam == 1:
+            return {"decoder": "greedy"}
+        return {"decoder": "beam", "beam": self.beam, "consensus": self.consensus}
 
     def replace(self, **changes):
         """A copy with other values; strings are read as the command line's."""

@@ -58,6 +58,7 @@ def save(captioner, folder, *, encoder=True, dtype=None, metadata=None):
         "format": FORMAT,
         "encoder_weights": "included" if encoder else "imagenet",
         "captioner": captioner.get_config(),
+        "decoder": captioner.decoder_options,
     }
     for name, value in (("config", config), ("metadata", metadata or {})):
         with replacing(folder / f"{name}.json") as path:
@@ -109,6 +110,7 @@ def load(kind, folder, *, encoder_weights=None):
     if not included:
         options["encoder"]["weights"] = encoder_weights or "imagenet"
     captioner = kind.from_config(options)
+    captioner.decoder_options = config.get("decoder", {})
     wanted = named_weights(captioner)
     if not included:
         wanted = {k: v for k, v in wanted.items() if not k.startswith("encoder/")}

@@ -333,6 +333,7 @@ def train(
     captioner.compile(
         optimizer=optimizer,
         scheduled_sampling=rising(preset.scheduled_sampling, total_steps),
+        decoder=preset.decoder_options(),
     )
     updates.build(captioner)
     progress = run.load_checkpoint(captioner)
@@ -382,7 +383,7 @@ def train(
 
 def _validate(captioner, validation, preset, cache_dir):
     inputs, key = cached_inputs(captioner, validation, cache_dir)
-    options = captioner.options(max_length=preset.max_length)
+    options = captioner.options(decoder="greedy", max_length=preset.max_length)
     captions = predict(captioner, inputs, key, options)
     bleu_4 = metrics.bleu4([c.caption for c in captions], validation.captions)
     health = diagnostics.attention_health([c.alpha for c in captions])

@@ -188,7 +188,8 @@ def test_banned_words_are_named_by_the_user():
 
 def test_saved_and_loaded_is_the_same_captioner(tmp_path):
     model = drawn()
-    model.compile(optimizer="adam")
+    decoder = {"decoder": "beam", "beam": 4, "consensus": 0.3}
+    model.compile(optimizer="adam", decoder=decoder)
     data = pictures(model)
     model.fit(dataset(data), steps_per_epoch=2, verbose=0, shuffle=False)
     model.estimator.average.assign(np.linspace(-2, -1, 64))
@@ -201,6 +202,7 @@ def test_saved_and_loaded_is_the_same_captioner(tmp_path):
         np.testing.assert_array_equal(loaded(data), model(data))
         np.testing.assert_array_equal(loaded.estimator.average, model.estimator.average)
         assert loaded.get_config() == {**model.get_config(), "name": loaded.name}
+        assert loaded.options() == model.options(**decoder)
         before, after = (m.generate(data["image"]) for m in (model, loaded))
         assert [c.caption for c in before] == [c.caption for c in after]
 

@@ -11,7 +11,7 @@ import own_run
 import PIL.Image
 import pytest
 
-from sat_tf import cli, storage
+from sat_tf import ShowAttendTell, cli, storage
 
 pytestmark = pytest.mark.slow
 COMMANDS = (
@@ -205,6 +205,24 @@ def test_evaluate_leaves_files_anyone_can_score_again(evaluated):
     assert sorted(ids.values()) == [f"test{i}.png" for i in range(4)]
     texts = [a["caption"] for a in references["annotations"]]
     assert any(text.startswith("A ") and text.endswith(".") for text in texts)  # raw
+
+
+@pytest.mark.parametrize("said, used", [("0.5", 0.5), ("off", None), (None, 0.3)])
+def test_consensus_is_the_captioners_own_unless_told(said, used, run, here, capsys):
+    captioner = ShowAttendTell.from_preset(run)
+    captioner.decoder_options = {"decoder": "beam", "beam": 3, "consensus": 0.3}
+    captioner.save_to_preset(here / "agreeing")
+    told = ["--consensus", said] if said else []
+    out = ["--data", "own", "--out", "agreed", "--json", "--beam", "2"]
+    assert cli.main(["evaluate", "agreeing", *out, *told]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert (scores["beam"], scores["consensus"]) == (2, used)
+
+
+def test_greedy_has_nobody_to_agree_with(run, here, capsys):
+    out = ["--data", "own", "--out", "refused"]
+    said = refused(capsys, "evaluate", run, *out, "--consensus", "0.3")
+    assert "--beam 1" in said and "--beam 10" in said
 
 
 def test_trained_captioner_is_the_best_one(run):

@@ -433,6 +433,12 @@ def test_no_number_in_the_loss_stops_and_says_where(loss, quick, tmp_path):
     assert all(np.isfinite(array).all() for array in arrays_of(checkpoint).values())
 
 
+def test_decodes_as_the_recipe_says(quick, tmp_path):
+    trained, _ = quick.train(tmp_path, beam=4, consensus=0.3)
+    options = trained.options()
+    assert (options.decoder, options.beam, options.consensus) == ("beam", 4, 0.3)
+
+
 def test_another_recipe_is_refused(quick, tmp_path):
     quick.train(tmp_path)
     before = (tmp_path / "checkpoint.npz").read_bytes()
