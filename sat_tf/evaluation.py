@@ -1,5 +1,6 @@
 """From a captioner and a split to predictions, references and scores on disk."""
 
+import functools
 import hashlib
 import pathlib
 
@@ -8,7 +9,7 @@ from tqdm import tqdm
 
 from sat_tf import metrics
 from sat_tf.datasets import cache, scenes
-from sat_tf.generation import caption_features
+from sat_tf.generation import caption_features, encode
 from sat_tf.memory import keep_freed_memory
 from sat_tf.storage import named_weights
 
@@ -32,7 +33,7 @@ def cached_inputs(captioner, split, cache_dir, *, mirrored=False):
         return pixels, "image"
     features = cache.cache_features(
         split,
-        captioner.encode,
+        functools.partial(encode, captioner),
         record_shape=(encoder.locations, encoder.size),
         fingerprint=weights_fingerprint(captioner),
         size=size,
