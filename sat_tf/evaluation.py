@@ -14,14 +14,13 @@ from sat_tf.memory import keep_freed_memory
 from sat_tf.storage import named_weights
 
 
-def cached_inputs(captioner, split, cache_dir, *, mirrored=False):
+def cached_inputs(captioner, split, cache_dir):
     """What the captioner reads of a split: features of a frozen trunk, or pixels.
 
     Args:
         captioner: a `ShowAttendTell`.
         split: a `datasets.Split`.
         cache_dir: where it is kept between runs, keyed by what it was made from.
-        mirrored: of the images with left and right exchanged.
 
     Returns:
         an `ArrayCache` and the key `fit` knows it by: `annotations` or `image`.
@@ -29,8 +28,7 @@ def cached_inputs(captioner, split, cache_dir, *, mirrored=False):
     encoder = captioner.encoder
     size, mode = encoder.image_size, captioner.resize_mode
     if encoder.network.trainable:
-        pixels = cache.cache_pixels(split, size, mode, cache_dir, mirrored=mirrored)
-        return pixels, "image"
+        return cache.cache_pixels(split, size, mode, cache_dir), "image"
     features = cache.cache_features(
         split,
         functools.partial(encode, captioner),
@@ -39,7 +37,6 @@ def cached_inputs(captioner, split, cache_dir, *, mirrored=False):
         size=size,
         mode=mode,
         cache_dir=cache_dir,
-        mirrored=mirrored,
     )
     return features, "annotations"
 

@@ -14,8 +14,6 @@ class Preset:
         trunk, encoder_weights, image_size, resize_mode: see `Encoder`, `images.resize`.
         encoder_rate: factor on the learning rate for the trunk; fine_tune_after:
             epochs after which a trunk that came trained is trained too, `None` = never.
-        mirror: training shows every photograph half of the time with left and right
-            exchanged; features are cached of both.
         max_words, min_count: the vocabulary, see `Vocabulary.from_captions`.
         embedding_size, hidden_size, attention_size, dropout, input_dropout,
             output_activation, initial_state, label_smoothing, lambda_ds,
@@ -50,7 +48,6 @@ class Preset:
     resize_mode: str = "crop"
     encoder_rate: float = 1.0
     fine_tune_after: int | None = None
-    mirror: bool = False
     max_words: int = 10_000
     min_count: int = 1
     embedding_size: int = 512
@@ -225,6 +222,8 @@ FLICKR = Preset(
     final_rate=2e-5,
     clip_norm=5.0,
     epochs=13,
+    beam=10,
+    consensus=0.3,
 )
 
 PRESETS = {

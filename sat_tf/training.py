@@ -348,16 +348,9 @@ def train(
             progress.fine_tuning = True
         # Features until then, pixels afterwards.
         inputs, key = cached_inputs(captioner, training, cache_dir)
-        mirrored = None
-        if preset.mirror:
-            mirrored, _ = cached_inputs(captioner, training, cache_dir, mirrored=True)
         logs = captioner.fit(
             pipeline.training_batches(
-                inputs,
-                schedule,
-                key=key,
-                start_step=progress.step,
-                mirrored=mirrored,
+                inputs, schedule, key=key, start_step=progress.step
             ),
             initial_epoch=epoch,
             epochs=epoch + 1,

@@ -48,37 +48,6 @@ def batches(records, **changes):
     ).as_numpy_iterator()
 
 
-@pytest.fixture(scope="module")
-def mirrored(tmp_path_factory):
-    """Of the same images; record i is filled with 100 + i."""
-    return cache.write(
-        tmp_path_factory.mktemp("mirrored"),
-        lambda start: (np.full([1, 2, 3], 100 + i) for i in range(start, 30)),
-        n_records=30,
-        record_shape=(2, 3),
-        dtype="float16",
-        fingerprint={},
-    )
-
-
-def test_half_the_images_are_mirrored(records, mirrored):
-    plain = batches(records)
-    ours = batches(records, mirrored=mirrored)
-    again = batches(records, mirrored=mirrored, start_step=20)
-    heads = []
-    for step in range(40):
-        one, both = next(plain), next(ours)
-        added = (both["annotations"] - one["annotations"])[:, 0, 0]
-        assert set(added) <= {0, 100}
-        heads += list(added > 0)
-        for name in ("rows", "tokens"):
-            np.testing.assert_array_equal(one[name], both[name])
-        if step >= 20:
-            resumed = next(again)["annotations"]
-            np.testing.assert_array_equal(resumed, both["annotations"])
-    assert 0.3 < np.mean(heads) < 0.7
-
-
 @hypothesis.settings(max_examples=100, deadline=None, derandomize=True)
 @hypothesis.given(
     lengths=st.lists(st.integers(1, 30), min_size=1, max_size=200),

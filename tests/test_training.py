@@ -11,7 +11,6 @@ import types
 import keras
 import numpy as np
 import own_run
-import PIL.Image
 import pytest
 from own_run import EPOCHS, STEPS
 from toy import toy
@@ -249,37 +248,6 @@ def test_the_trunk_is_trained_after_so_many_epochs(quick, small_trunk, tmp_path)
         for step, arrays in checkpoints.items()
     }
     assert kept == {step: step > STEPS for step in range(1, STEPS + 2)}
-
-
-@pytest.mark.parametrize("key", ["annotations", "image"])
-def test_mirror_trains_on_both(key, quick, small_trunk, tmp_path, monkeypatch):
-    real, given = training.pipeline.training_batches, []
-
-    def spied(inputs, schedule, **options):
-        given.append((options["key"], inputs, options["mirrored"]))
-        return real(inputs, schedule, **options)
-
-    monkeypatch.setattr(training.pipeline, "training_batches", spied)
-    when = {"annotations": None, "image": 0}[key]
-    trained, _ = quick.train(
-        tmp_path / "run",
-        cache_dir=tmp_path,
-        **{**FINE_TUNED, "fine_tune_after": when, "epochs": 1, "mirror": True},
-    )
-    (found, inputs, mirrored) = given[0]
-    assert found == key
-    images = np.stack([images_of(name) for name in loaded("own", "train").file_names])
-    records = mirrored.read(range(len(images)))
-    if key == "annotations":
-        expected = trained.encode(images[:, :, ::-1]).numpy()
-        np.testing.assert_allclose(records, expected, atol=1e-2)
-        assert np.abs(records - inputs.read(range(len(images)))).max() > 0.05
-    else:
-        np.testing.assert_array_equal(records, images[:, :, ::-1])
-
-
-def images_of(name):
-    return np.asarray(PIL.Image.open(own_run.workplace() / "own" / "images" / name))
 
 
 def test_validation_sees_the_trunk_as_it_is_now(quick, small_trunk, tmp_path):

@@ -158,7 +158,7 @@ def write(directory, produce, *, n_records, record_shape, dtype, fingerprint, la
     return ArrayCache(directory)
 
 
-def cache_pixels(split, size, mode, cache_dir, *, mirrored=False):
+def cache_pixels(split, size, mode, cache_dir):
     """Cache the resized pixels of a split; uint8 `[H, W, 3]` per image.
 
     Args:
@@ -166,40 +166,31 @@ def cache_pixels(split, size, mode, cache_dir, *, mirrored=False):
         size: height and width.
         mode: as in `images.resize`.
         cache_dir: holds a folder per split.
-        mirrored: left and right exchanged.
     """
     images.check_mode(mode)
 
     def read(contents):
-        pixels = _resized(contents, size, mode, mirrored)
-        return tf.cast(tf.round(pixels), "uint8")
+        return tf.cast(
+            tf.round(images.resize(images.decode(contents), size, mode)), "uint8"
+        )
 
     def produce(start):
         batches = split.images.skip(start).map(read, tf.data.AUTOTUNE).batch(32)
         return batches.prefetch(2).as_numpy_iterator()
 
     return write(
-        _folder(cache_dir, split, "pixels", mirrored),
+        _folder(cache_dir, split, "pixels"),
         produce,
         n_records=len(split),
         record_shape=(*size, 3),
         dtype="uint8",
         fingerprint={"data": split.fingerprint, "images": f"{mode} {tuple(size)}"},
-        label=_label("pixels", split, mirrored),
+        label=f"pixels of {split.split}",
     )
 
 
 def cache_features(
-    split,
-    encode,
-    *,
-    record_shape,
-    fingerprint,
-    size,
-    mode,
-    cache_dir,
-    mirrored=False,
-    batch_size=32,
+    split, encode, *, record_shape, fingerprint, size, mode, cache_dir, batch_size=32
 ):
     """Cache what an encoder makes of a split; float16 `[L, D]` per image.
 
@@ -213,13 +204,12 @@ def cache_features(
         size: height and width of the encoder's images.
         mode: as in `images.resize`.
         cache_dir: holds a folder per split.
-        mirrored: of the images with left and right exchanged.
         batch_size: images per call of `encode`.
     """
     images.check_mode(mode)
 
     def read(contents):
-        return _resized(contents, size, mode, mirrored)
+        return images.resize(images.decode(contents), size, mode)
 
     def produce(start):
         batches = split.images.skip(start).map(read, tf.data.AUTOTUNE)
@@ -227,7 +217,7 @@ def cache_features(
             yield np.asarray(encode(batch))
 
     return write(
-        _folder(cache_dir, split, "features", mirrored),
+        _folder(cache_dir, split, "features"),
         produce,
         n_records=len(split),
         record_shape=record_shape,
@@ -237,7 +227,7 @@ def cache_features(
             "images": f"{mode} {tuple(size)}",
             "encoder": fingerprint,
         },
-        label=_label("features", split, mirrored),
+        label=f"features of {split.split}",
     )
 
 
@@ -246,18 +236,8 @@ def _close(descriptors):
         os.close(descriptor)
 
 
-def _resized(contents, size, mode, mirrored):
-    pixels = images.resize(images.decode(contents), size, mode)
-    return pixels[:, ::-1] if mirrored else pixels
-
-
-def _label(kind, split, mirrored):
-    return f"{kind} of {split.split}{', mirrored' if mirrored else ''}"
-
-
-def _folder(cache_dir, split, kind, mirrored):
+def _folder(cache_dir, split, kind):
     name = re.sub(r"[^\w.+-]+", "_", f"{pathlib.Path(split.name).name}-{split.split}")
-    kind = f"{kind}-mirrored" if mirrored else kind
     return pathlib.Path(cache_dir) / f"{name}-{kind}"
 
 

@@ -52,7 +52,7 @@ class Schedule:
     """
 
     def __init__(self, captions, vocabulary, *, batch_size, seed, together=False):
-        self.n_images, self.seed = len(captions), seed
+        self.n_images = len(captions)
         self.images, self.tokens = _flatten(captions, vocabulary)
         self._lengths = np.array([len(tokens) for tokens in self.tokens])
         # A unit is drawn as a whole: one caption, or all of an image.
@@ -87,7 +87,7 @@ class Schedule:
         return 1 - self._lengths.sum() / positions
 
 
-def training_batches(cache, schedule, *, key, start_step=0, mirrored=None):
+def training_batches(cache, schedule, *, key, start_step=0):
     """Endless batches of `{key: [images, ..], "rows": [B], "tokens": int32 [B, T]}`.
 
     Every image of a batch is read once; `rows` says which one a caption is about.
@@ -97,23 +97,10 @@ def training_batches(cache, schedule, *, key, start_step=0, mirrored=None):
         schedule: a `Schedule` of the same split.
         key: what the records are: `image` or `annotations`, in the cache's dtype.
         start_step: the first step, so that an interrupted run goes on where it was.
-        mirrored: an `ArrayCache` of the same images mirrored, which each image of a
-            batch comes from with probability 1/2; a function of the step, too.
     """
     _check_match(cache, schedule.n_images)
-    if mirrored is not None:
-        _check_match(mirrored, schedule.n_images)
     steps = tf.data.Dataset.counter(start_step)
-
-    def read(step, images):
-        records = cache.read(images)
-        if mirrored is not None:
-            coin = np.random.default_rng([schedule.seed, step, 1])
-            heads = coin.random(len(images)) < 0.5
-            records[heads] = mirrored.read(images[heads])
-        return records
-
-    return _read_batches(steps, schedule.batch, cache, key, read)
+    return _read_batches(steps, schedule.batch, cache, key)
 
 
 def evaluation_batches(cache, captions, vocabulary, *, batch_size, key):
@@ -139,22 +126,19 @@ def evaluation_batches(cache, captions, vocabulary, *, batch_size, key):
         return image_indices[chosen], _pad(tokens[chosen])
 
     starts = tf.data.Dataset.range(0, len(image_indices), batch_size)
-    batches = _read_batches(
-        starts, batch, cache, key, lambda start, images: cache.read(images)
-    )
+    batches = _read_batches(starts, batch, cache, key)
     if captions is None:
         return batches.map(lambda batch: {key: batch[key]})
     return batches
 
 
-def _read_batches(numbers, batch, cache, key, read_records):
+def _read_batches(numbers, batch, cache, key):
     """Data set of the records and tokens that `batch(number)` names."""
 
     def read(number):
         indices, tokens = batch(int(number))
         distinct, rows = np.unique(indices, return_inverse=True)
-        records = read_records(int(number), distinct)
-        return records, rows.astype(np.int32), tokens
+        return cache.read(distinct), rows.astype(np.int32), tokens
 
     def to_tensors(number):
         kinds = [cache.dtype, tf.int32, tf.int32]
