@@ -319,7 +319,7 @@ def _evaluate(args):
     )
     options = _options(args, ("length_penalty", "attention", "beam"))
     if args.beam == 1:
-        if "consensus" in options:
+        if options.get("consensus") is not None:
             raise ValueError(
                 "Expected beams, for --consensus to be among. Received: --beam 1. "
                 "Give --beam 10, say, or leave --consensus out."

@@ -223,6 +223,10 @@ def test_greedy_has_nobody_to_agree_with(run, here, capsys):
     out = ["--data", "own", "--out", "refused"]
     said = refused(capsys, "evaluate", run, *out, "--consensus", "0.3")
     assert "--beam 1" in said and "--beam 10" in said
+    out = ["--data", "own", "--out", "greedy", "--json", "--consensus", "off"]
+    assert cli.main(["evaluate", str(run), *out]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert (scores["decoder"], scores["consensus"]) == ("greedy", None)
 
 
 def test_trained_captioner_is_the_best_one(run):
