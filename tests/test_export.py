@@ -187,6 +187,23 @@ def test_pixels_and_annotations_are_taken_too(captioner, loaded):
     assert_same(answer, caption_features(captioner, features, options))
 
 
+def test_consensus_goes_along_and_the_card_says_so(tmp_path):
+    """From the captioner's own default; `greedy` is still there."""
+    captioner = small_captioner("none")
+    captioner.decoder_options = {"decoder": "beam", "beam": 4, "consensus": 0.0}
+    folder = captioner.export(tmp_path / "agreeing", max_length=6)
+    model = tf.saved_model.load(str(folder))
+    features = annotations(captioner)
+    for name, options in (
+        ("serving_default", captioner.options(max_length=6)),
+        ("greedy", captioner.options(decoder="greedy", max_length=6)),
+    ):
+        answer = model.signatures[name](annotations=features)
+        assert_same(answer, caption_features(captioner, features, options))
+    card = (folder.parent / "README.md").read_text()
+    assert "consensus 0.0" in card and "how far the beams agree with it" in card
+
+
 @pytest.mark.parametrize("rule", ["argmax", "sample", "expected"])
 def test_only_a_sampled_answer_changes(rule):
     captioner = small_captioner("none")
