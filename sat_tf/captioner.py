@@ -402,6 +402,7 @@ class ShowAttendTell(keras.Model):
         if decoder is not None:
             named = {"decoder": decoder} if isinstance(decoder, str) else decoder
             self.decoder_options = dict(named)
+            self.options()  # refuses now what nobody could decode with later
         self.compiled_updates = updates.Compiled()
         self.encoder_optimizer = None
         if self.encoder_rate != 1.0 and self.encoder.trainable_variables:

@@ -184,7 +184,7 @@ def _decoding(command):
 def _consensus(command):
     command.add_argument(
         "--consensus",
-        type=_number_or_off,
+        type=number_or_off,
         default=argparse.SUPPRESS,  # as `None` says something: off
         metavar="P|off",
         help="rank beams by their agreement, each weighed by probability ** P "
@@ -192,7 +192,8 @@ def _consensus(command):
     )
 
 
-def _number_or_off(text):
+def number_or_off(text):
+    """Its name is in what argparse says of anything else."""
     return None if text == "off" else float(text)
 
 
@@ -361,7 +362,6 @@ def _export(args):
     captioner = ShowAttendTell.from_preset(
         args.model, encoder_weights=args.encoder_weights
     )
-    names = ("decoder", "beam", "attention", "max_length")
     metadata = (storage.find(args.model) / "metadata.json").read_text()
     folder = captioner.export(
         args.out,
@@ -369,7 +369,9 @@ def _export(args):
         dtype="float16" if args.float16 else None,
         examples=args.examples,
         metadata=json.loads(metadata),
-        **_options(args, (*names, "length_penalty")),
+        **_options(
+            args, ("decoder", "beam", "attention", "max_length", "length_penalty")
+        ),
     )
     if args.json:
         print(json.dumps({"path": str(folder)}))

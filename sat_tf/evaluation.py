@@ -107,7 +107,7 @@ def evaluate(
         "beam": options.width,
         "attention": options.attention,
         "length_penalty": options.length_penalty,
-        "consensus": options.consensus if options.decoder == "beam" else None,
+        "consensus": options.consensus if options.width > 1 else None,
         **metrics.score_files(*paths, meteor=meteor),
     }
     if split.name == "scenes":

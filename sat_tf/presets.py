@@ -40,6 +40,7 @@ class Preset:
         max_length: words of a caption in validation, at most.
         beam, consensus: how the trained captioner decodes unless told otherwise, see
             `DecodingOptions`; `beam=1` is greedy, and so is validation, for speed.
+            One beam has nobody to agree with.
     """
 
     trunk: str = "vgg19"

@@ -407,6 +407,12 @@ def test_decodes_as_the_recipe_says(quick, tmp_path):
     assert (options.decoder, options.beam, options.consensus) == ("beam", 4, 0.3)
 
 
+def test_decoding_nobody_could_do_is_refused_before_training(quick, tmp_path):
+    with pytest.raises(ValueError, match="beam a whole number >= 1"):
+        quick.train(tmp_path, beam=0)
+    assert not quick.used
+
+
 def test_another_recipe_is_refused(quick, tmp_path):
     quick.train(tmp_path)
     before = (tmp_path / "checkpoint.npz").read_bytes()

@@ -37,26 +37,16 @@ def agreement(tokens):
     """
     tokens = tf.transpose(tokens, [1, 0, 2])
     length = tf.math.count_nonzero(tokens != PAD, axis=-1, dtype=tf.float32)
-    word = _equal(tokens[:, :, None], tokens[:, None])  # [B, K, K, T, T]
-    own_word = _equal(tokens, tokens)  # [B, K, T, T]
-    gram, own_gram, shares = word, own_word, []
+    a, b = tokens[:, :, None, :, None], tokens[:, None, :, None, :]
+    word = (a == b) & (a != PAD)  # [B, K, K, T, T]
+    gram, shares = word, []
     for n in range(1, min(LONGEST, tokens.shape[-1]) + 1):
         if n > 1:  # n-grams are equal where shorter ones are, and the next word
             gram = gram[..., :-1, :-1] & word[..., n - 1 :, n - 1 :]
-            own_gram = own_gram[..., :-1, :-1] & own_word[..., n - 1 :, n - 1 :]
-        there, here = _count(gram), _count(own_gram)[:, :, None]
+        there = tf.reduce_sum(tf.cast(gram, tf.float32), axis=-1)
+        here = tf.einsum("bkkt->bkt", there)[:, :, None]
         common = tf.reduce_sum(tf.minimum(tf.math.divide_no_nan(there, here), 1.0), -1)
         grams = tf.maximum(length - n + 1, 0.0)
         total = grams[:, :, None] + grams[:, None]
         shares.append(tf.math.divide_no_nan(2 * common, total))
     return tf.add_n(shares) / len(shares)
-
-
-def _equal(a, b):
-    """Where word t of a is word u of b, `[.., T, T]`."""
-    return (a[..., :, None] == b[..., None, :]) & (a != PAD)[..., None]
-
-
-def _count(same):
-    """How often what stands at each place of a occurs in b."""
-    return tf.reduce_sum(tf.cast(same, tf.float32), axis=-1)

@@ -157,7 +157,7 @@ def _finish(beams, said, looks, options):
         length=length,
         **{name: while_spoken(x) for name, x in looks.items()},
     )
-    if options.consensus is None or options.decoder != "beam":
+    if options.consensus is None or options.width == 1:
         return decoded
     score = consensus(decoded.tokens, decoded.log_p, options.consensus)
     _, best = tf.math.top_k(tf.transpose(score), options.beam)

@@ -21,9 +21,9 @@ class DecodingOptions:
         length_penalty: beams are ranked by `log_p / length ** length_penalty`, with
             <eos> counted in the length: 0 = total log-probability, which favours
             short captions, 1 = mean per word.
-        consensus: the beam decoder's captions are ranked by how far they agree, each
-            weighed by its probability ** consensus, see `consensus`; 0.3 is a good
-            one. `None` = by the score that the search went by.
+        consensus: the beams that a search ends with are ranked by how far they agree,
+            each weighed by its probability ** consensus, see `consensus`; 0.3 is a
+            good one. `None` = by the score that the search went by.
         temperature: the sample decoder draws from softmax(log_p / temperature).
         top_k: the sample decoder draws from the k most probable words only.
         top_p: ... from the fewest words whose probability mass reaches p only.
@@ -66,8 +66,8 @@ class DecodingOptions:
             self._whole("top_k", 1)
         if not self.length_penalty >= 0:
             self._refuse("length_penalty", ">= 0")
-        if self.consensus is not None and not self.consensus >= 0:
-            self._refuse("consensus", ">= 0, or None")
+        if self.consensus is not None and not 0 <= self.consensus < float("inf"):
+            self._refuse("consensus", ">= 0 and finite, or None")
         if not self.temperature > 0:
             self._refuse("temperature", "> 0", "For the most probable word: greedy.")
         if self.top_p is not None and not 0 < self.top_p <= 1:
