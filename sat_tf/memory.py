@@ -17,8 +17,30 @@ def keep_freed_memory():
     Returns:
         Whether there was a C library that knows of it (glibc, so Linux).
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # musl and macOS; Windows
+    mallopt = _c_function("mallopt")
+    if mallopt is None:
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST) and mallopt(_M_TRIM_THRESHOLD, -1))
+
+
+def release_freed_memory():
+    """Gives what was freed back to the kernel, so that memory in use can be measured.
+
+    glibc keeps freed blocks of up to 32 MB in any case, and what is allocated next
+    comes out of them unseen.
+
+    Returns:
+        Whether there was a C library that knows of it (glibc, so Linux).
+    """
+    malloc_trim = _c_function("malloc_trim")
+    if malloc_trim is None:
+        return False
+    malloc_trim(0)
+    return True
+
+
+def _c_function(name):
+    try:
+        return getattr(ctypes.CDLL(None), name)
+    except (AttributeError, OSError, TypeError):  # musl and macOS; Windows
+        return None

@@ -19,6 +19,7 @@ from sat_tf.bench.start import make_estimator, start_with
 from sat_tf.datasets import load, pipeline
 from sat_tf.evaluation import cached_inputs
 from sat_tf.files import replacing
+from sat_tf.memory import release_freed_memory
 from sat_tf.training import default_cache
 
 SETTLE = 100  # updates of a baseline: 0.9^100 of its first value is left
@@ -255,8 +256,10 @@ def _memory_growth(work):
         (line,) = (x for x in status.read_text().splitlines() if "VmHWM" in x)
         return int(line.split()[1]) / 1024
 
-    # Forgets the peak of loading; the one in `getrusage` cannot be, and a process
-    # even inherits it from the one that started it.
+    # Of what loading or caching freed, `work` would be served without growing.
+    release_freed_memory()
+    # Forgets their peak, too; the one in `getrusage` cannot be, and a process even
+    # inherits it from the one that started it.
     pathlib.Path("/proc/self/clear_refs").write_text("5")
     before = peak()
     work()
