@@ -98,7 +98,8 @@ def measure(plan, name):
     data, others = _batches(plan, captioner)
     derive = deriving(captioner, data, lambda data: captioner.loss_of(data)[0])
     memory = _memory_growth(lambda: [derive() for _ in range(3)])
-    settle(captioner, others.take(SETTLE))
+    if estimator.stochastic:  # or there is nothing to settle
+        settle(captioner, others.take(SETTLE))
     moments, seconds = draw(derive, plan.draws)
     path = pathlib.Path(plan.out) / "gradients" / f"{name}.npz"
     means = {g: np.float32(moments[g].mean) for g in ("logits", "attention")}
