@@ -27,16 +27,11 @@ def release_freed_memory():
     """Gives what was freed back to the kernel, so that memory in use can be measured.
 
     glibc keeps freed blocks of up to 32 MB in any case, and what is allocated next
-    comes out of them unseen.
-
-    Returns:
-        Whether there was a C library that knows of it (glibc, so Linux).
+    comes out of them unseen. With another C library this does nothing.
     """
     malloc_trim = _c_function("malloc_trim")
-    if malloc_trim is None:
-        return False
-    malloc_trim(0)
-    return True
+    if malloc_trim is not None:
+        malloc_trim(0)
 
 
 def _c_function(name):

@@ -319,6 +319,16 @@ def test_one_command_measures_goes_on_and_reports(quick, capsys):
     assert "Received: 'unicorn'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name, wrong", [("--data", "nowhere"), ("--model", "none")])
+def test_a_slip_of_the_pen_does_not_become_the_plan(name, wrong, quick, capsys):
+    out = own_run.workplace() / "slip"
+    arguments = [*ARGUMENTS, "--out", str(out)]
+    arguments[arguments.index(name) + 1] = wrong
+    assert cli.main(arguments) != 0
+    assert wrong in capsys.readouterr().err
+    assert not quick and not out.exists()
+
+
 def test_learning_starts_alike_and_leaves_the_encoder(quick, small_start):
     plan = start.Plan(out=None, data="own", preset=PRESETS["scenes"], model=small_start)
     kept = ("encoder", "standardise")

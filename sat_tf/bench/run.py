@@ -3,8 +3,10 @@
 import json
 import pathlib
 
+from sat_tf import storage
 from sat_tf.bench import gradients, learning, report, start
 from sat_tf.bench.units import Unit, work_off
+from sat_tf.datasets import load
 from sat_tf.files import replacing
 
 
@@ -21,7 +23,8 @@ def bench(plan, names=None, seeds=3, *, quiet=False):
         the summary, see `report.summarise`. Tables and figures are in `out`.
 
     Raises:
-        ValueError: an unknown estimator, or `out` is of another plan.
+        ValueError: an unknown estimator, model or data set, or `out` is of another
+            plan.
     """
     known = start.variants(plan.preset)
     names = list(names or known)
@@ -31,6 +34,10 @@ def bench(plan, names=None, seeds=3, *, quiet=False):
                 f"Expected estimators among {', '.join(known)}. "
                 f"Received: {name!r}. Choose some of them."
             )
+    # Here, not in the first unit: a slip of the pen must not become `out`'s plan.
+    if plan.model is not None:
+        storage.find(plan.model)
+    load(plan.data, "train", data_dir=plan.data_dir)
     _open(plan)
     units = []
     if plan.model is None:
