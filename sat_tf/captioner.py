@@ -7,6 +7,7 @@ from sat_tf import generation, logs, losses, recurrence, storage, updates
 from sat_tf.attention import Attention
 from sat_tf.decoder import Decoder
 from sat_tf.decoding import LOCATION_RULES, DecodingOptions
+from sat_tf.detector import WordDetector
 from sat_tf.encoder import Encoder
 from sat_tf.estimators import ESTIMATORS, Trace
 from sat_tf.recurrence import look
@@ -36,6 +37,8 @@ class ShowAttendTell(keras.Model):
             word embeddings, and channels of the annotations, an image's at all places.
         output_activation: `None` as eq. 7, `"tanh"` as the authors' code.
         initial_state: `"annotations"` as the paper, or `"learned"`, see `Decoder`.
+        detector_size: hidden units of a `WordDetector`, trained beside the decoder with
+            the same dropout rates, for `DecodingOptions.detection`; 0 = none.
         lambda_ds: weight of the doubly stochastic penalty (eq. 14); see the warning
             at `losses.doubly_stochastic` before raising it.
         label_smoothing: share of the target spread over the vocabulary.
@@ -65,6 +68,7 @@ class ShowAttendTell(keras.Model):
         input_dropout=0.0,
         output_activation=None,
         initial_state="annotations",
+        detector_size=0,
         lambda_ds=0.0,
         label_smoothing=0.0,
         attention_rule=None,
@@ -99,6 +103,17 @@ class ShowAttendTell(keras.Model):
             dtype=dtype,
             name="decoder",
         )
+        self.detector = None
+        if detector_size:
+            self.detector = WordDetector(
+                len(vocabulary),
+                detector_size,
+                dropout=dropout,
+                input_dropout=input_dropout,
+                dtype=dtype,
+                name="detector",
+            )
+            self.detector.build((None, None, encoder.size))
         self.drop_annotations = keras.layers.SpatialDropout1D(
             input_dropout, dtype=dtype, name="drop_annotations"
         )
@@ -141,6 +156,15 @@ class ShowAttendTell(keras.Model):
             "projection": self.attention.project(annotations),
         }
         return memory, self.decoder.initial_state(annotations)
+
+    def detect(self, features):
+        """p(a caption says word w) `[B, V]` of features `[B, L, D]`.
+
+        `None` for a captioner without a detector.
+        """
+        if self.detector is None:
+            return None
+        return tf.sigmoid(self.detector(self.encoder(features)))
 
     def step(self, tokens, state, memory, choose):
         """One word of decoding.
@@ -318,6 +342,12 @@ class ShowAttendTell(keras.Model):
             smooth = losses.mean_log_p(words, log_p, tokens)
             extra = tf.reduce_mean(tf.reduce_sum(smooth - log_p, axis=-1), axis=0)
             objective += self.label_smoothing * extra
+        if self.detector is not None:
+            logits = self.detector(self.encoder(data["annotations"]), training=True)
+            if "rows" in data:
+                logits = tf.gather(logits, data["rows"])
+            tokens = tf.cast(data["tokens"], tf.int32)
+            objective += losses.detection(logits, tokens)
         return -tf.reduce_mean(objective), trace
 
     def use(self, estimator):
@@ -466,13 +496,22 @@ class ShowAttendTell(keras.Model):
     def options(self, **options):
         """`DecodingOptions` with this captioner's defaults filled in."""
         defaults = {"attention": self.attention_rule, **self.decoder_options}
+        if options.get("consensus", 0.0) is None:
+            defaults.pop("detection", None)  # it adds to what is not wanted
         options = {**defaults, **options}
         if "banned" in options:
             options["banned"] = tuple(
                 self.vocabulary.id_of(w) if isinstance(w, str) else w
                 for w in options["banned"]
             )
-        return DecodingOptions(**options)
+        options = DecodingOptions(**options)
+        if options.detection and self.detector is None:
+            raise ValueError(
+                "Expected detection=0, as this captioner was trained without a word "
+                f"detector. Received: detection={options.detection}. "
+                "Leave it out, or train with detector_size=512."
+            )
+        return options
 
     # -------------------------------------------------------------------- keeping
 
@@ -490,6 +529,7 @@ class ShowAttendTell(keras.Model):
             "input_dropout": self.decoder.input_dropout,
             "output_activation": self.decoder.output_activation,
             "initial_state": self.decoder.starts_from,
+            "detector_size": self.detector.hidden_size if self.detector else 0,
             "lambda_ds": self.lambda_ds,
             "label_smoothing": self.label_smoothing,
             "attention_rule": self.attention_rule,

@@ -78,7 +78,7 @@ def _parser():
         "--beam", type=int, default=1, help="beams; 1 is greedy (%(default)s)"
     )
     evaluate.add_argument("--length-penalty", type=float, default=0.0)
-    _consensus(evaluate)
+    _agreement(evaluate)
     evaluate.add_argument("--seed", type=int, default=17)
     _encoder_weights(evaluate)
 
@@ -104,7 +104,7 @@ def _parser():
     export.add_argument("--beam", type=int, metavar="K")
     export.add_argument("--max-length", type=int)
     export.add_argument("--length-penalty", type=float)
-    _consensus(export)
+    _agreement(export)
     _encoder_weights(export)
 
     serve = _command(commands, "serve", _serve, "serve exported captioners over HTTP")
@@ -177,11 +177,11 @@ def _decoding(command):
     from_options.add_argument("--top-p", type=float)
     from_options.add_argument("--max-length", type=int)
     from_options.add_argument("--length-penalty", type=float)
-    _consensus(from_options)
+    _agreement(from_options)
     from_options.add_argument("--seed", type=int)
 
 
-def _consensus(command):
+def _agreement(command):
     command.add_argument(
         "--consensus",
         type=number_or_off,
@@ -189,6 +189,12 @@ def _consensus(command):
         metavar="P|off",
         help="rank beams by their agreement, each weighed by probability ** P "
         "(the model's own)",
+    )
+    command.add_argument(
+        "--detection",
+        type=float,
+        metavar="W",
+        help="and by W times how far they say the words it detects (the model's own)",
     )
 
 
@@ -286,13 +292,20 @@ def _caption(args):
 
 def _options(args, names):
     """Decoding options that were given; `--beam` alone asks for a beam search."""
-    options = {name: getattr(args, name) for name in names}
+    options = {name: getattr(args, name) for name in (*names, "detection")}
     options = {name: value for name, value in options.items() if value is not None}
     if "consensus" in args:
         options["consensus"] = args.consensus
-    if "beam" in options or options.get("consensus") is not None:
+    if "beam" in options or _of_beams(options):
         options.setdefault("decoder", "beam")
     return options
+
+
+def _of_beams(options):
+    """The option that needs beams to rank, if one was given; 0 is off for one only."""
+    if options.get("consensus") is not None:
+        return "consensus"
+    return "detection" if options.get("detection") else None
 
 
 def _as_json(path, caption, grid):
@@ -320,10 +333,10 @@ def _evaluate(args):
     )
     options = _options(args, ("length_penalty", "attention", "beam"))
     if args.beam == 1:
-        if options.get("consensus") is not None:
+        if asked := _of_beams(options):
             raise ValueError(
-                "Expected beams, for --consensus to be among. Received: --beam 1. "
-                "Give --beam 10, say, or leave --consensus out."
+                f"Expected beams, for --{asked} to rank. Received: --beam 1. "
+                f"Give --beam 10, say, or leave --{asked} out."
             )
         options = {**options, "decoder": "greedy"}
     scores = evaluate(

@@ -9,14 +9,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# Application, its cut, and the module that holds its preprocessing. Every cut has a
-# stride of 16: 14 x 14 places for an image of 224 x 224.
+# Application, its cut, and the module that holds its preprocessing. A cut has a stride
+# of 16, 14 x 14 places for an image of 224 x 224, but for the last: 32, 7 x 7.
 TRUNKS = {
     "vgg19": ("VGG19", "block5_conv4", "vgg19"),  # the paper's
     "vgg16": ("VGG16", "block5_conv3", "vgg16"),
     "resnet50": ("ResNet50", "conv4_block6_out", "resnet"),
     "mobilenet": ("MobileNet", "conv_pw_11_relu", "mobilenet"),
     "efficientnetb0": ("EfficientNetB0", "block5c_add", "efficientnet"),
+    "mobilenet_7x7": ("MobileNet", "conv_pw_12_relu", "mobilenet"),
 }
 
 

@@ -17,7 +17,7 @@ class Preset:
         max_words, min_count: the vocabulary, see `Vocabulary.from_captions`.
         embedding_size, hidden_size, attention_size, dropout, input_dropout,
             output_activation, initial_state, label_smoothing, lambda_ds,
-            attention_rule: see `ShowAttendTell`.
+            attention_rule, detector_size: see `ShowAttendTell`.
         word_vectors: text file of pretrained word vectors of `embedding_size` numbers,
             GloVe's or word2vec's, to start the word embedding from.
         estimator: a key of `ESTIMATORS`, which takes of the following what it knows.
@@ -38,9 +38,9 @@ class Preset:
         dtype: `float32` or `mixed_bfloat16`: half the memory traffic, and faster where
             the hardware has it; weights stay float32.
         max_length: words of a caption in validation, at most.
-        beam, consensus: how the trained captioner decodes unless told otherwise, see
-            `DecodingOptions`; `beam=1` is greedy, and so is validation, for speed.
-            One beam has nobody to agree with.
+        beam, consensus, detection: how the trained captioner decodes unless told
+            otherwise, see `DecodingOptions`; `beam=1` is greedy, and so is validation,
+            for speed. One beam has nobody to agree with.
     """
 
     trunk: str = "vgg19"
@@ -58,6 +58,7 @@ class Preset:
     input_dropout: float = 0.0
     output_activation: str | None = None
     initial_state: str = "annotations"
+    detector_size: int = 0
     label_smoothing: float = 0.0
     lambda_ds: float = 0.0
     attention_rule: str = "argmax"
@@ -92,6 +93,7 @@ class Preset:
     max_length: int = 20
     beam: int = 1
     consensus: float | None = None
+    detection: float = 0.0
 
     def estimator_options(self, kind):
         """The fields that an estimator's constructor takes, but for those unset."""
@@ -103,7 +105,8 @@ class Preset:
         """What `compile` takes as `decoder`."""
         if self.beam == 1:
             return {"decoder": "greedy"}
-        return {"decoder": "beam", "beam": self.beam, "consensus": self.consensus}
+        names = ("beam", "consensus", "detection")
+        return {"decoder": "beam", **{name: getattr(self, name) for name in names}}
 
     def replace(self, **changes):
         """A copy with other values; strings are read as the command line's."""

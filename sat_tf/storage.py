@@ -18,6 +18,7 @@ def named_weights(captioner):
     parts = {
         "attention": captioner.attention,
         "decoder": captioner.decoder,
+        "detector": captioner.detector,
         "estimator": captioner.estimator,
         "standardise": captioner.encoder.standardise,
         "encoder": captioner.encoder.network,

@@ -111,8 +111,8 @@ def forbidden(words, size, options):
     return never
 
 
-def decode_plainly(plain, annotations, image, options, seed):
-    """The captions of one image, best first."""
+def decode_plainly(plain, annotations, image, options, seed, detected=None):
+    """The captions of one image, best first; `detected` is its row, `[V]`."""
     seed = np.array([seed, 0], np.int32)
     width = options.beam if options.decoder == "beam" else 1
     captions = [Caption(plain.start(annotations))]
@@ -150,16 +150,23 @@ def decode_plainly(plain, annotations, image, options, seed):
     for caption in captions:
         caption.rank = caption.score(options.length_penalty)
     if options.decoder == "beam" and options.consensus is not None:
-        captions = agreed(captions, options.consensus)
+        captions = agreed(captions, options.consensus, options.detection, detected)
     return captions
 
 
-def agreed(captions, exponent):
-    """By the expected share of n-grams in common with a caption drawn from them all."""
+def agreed(captions, exponent, weight, detected):
+    """By the expected share of n-grams in common with a caption drawn from them all.
+
+    And, with a weight, of words in common with one that says each w with p = detected.
+    """
     p = np.exp([exponent * sum(c.log_p_word) for c in captions])
     for caption in captions:
         shares = [in_common(caption.words, other.words) for other in captions]
         caption.rank = np.dot(p, shares) / p.sum()
+        if weight:
+            found = sum(detected[word] for word in set(caption.words))
+            every = len(set(caption.words)) + sum(detected)
+            caption.rank += weight * 2 * found / every
     return sorted(captions, key=lambda c: -c.rank)
 
 

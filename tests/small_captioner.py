@@ -8,7 +8,7 @@ from sat_tf import Encoder, ShowAttendTell
 WORDS = [f"{colour}-{shape}" for colour in "rgb" for shape in "stx"]
 
 
-def small_captioner(trunk="convnet", hidden_size=12, seed=17):
+def small_captioner(trunk="convnet", hidden_size=12, seed=17, **options):
     """Of images of 64 x 64 pixels, or of 8 x 8 features with the trunk `none`."""
     brought = {"features_shape": (8, 8, 6)} if trunk == "none" else {}
     keras.utils.set_random_seed(seed)
@@ -18,6 +18,7 @@ def small_captioner(trunk="convnet", hidden_size=12, seed=17):
         embedding_size=8,
         hidden_size=hidden_size,
         attention_size=8,
+        **options,
     )
     rng = np.random.default_rng(seed)
     for variable in captioner.variables:

@@ -14,7 +14,7 @@ def dataset(data):
     return tf.data.Dataset.from_tensors(data).repeat()
 
 
-def drawn(size=32, seed=17):
+def drawn(size=32, seed=17, **options):
     """A captioner of images, small enough to train in a test."""
     keras.utils.set_random_seed(seed)
     encoder = Encoder("convnet", image_size=(size, size), trainable=True)
@@ -27,6 +27,7 @@ def drawn(size=32, seed=17):
         attention_size=8,
         dropout=0.0,
         resize_mode="squash",
+        **options,
     )
 
 
@@ -186,9 +187,60 @@ def test_banned_words_are_named_by_the_user():
         model.options(banned=["unicorn"])
 
 
+def test_detector_learns_what_is_said_and_tells_nobody():
+    """Its gradient stays with it: the words are on their own, as without it."""
+    model, plain = (toy(estimator="soft", detector_size=size) for size in (8, 0))
+    data = batch(model, lengths=(3, 2))
+    gradients = []
+    for each in (model, plain):
+        with tf.GradientTape() as tape:
+            loss, _ = each.loss_of(data)
+        gradients.append(tape.gradient(loss, each.trainable_variables))
+    inside = {id(v) for v in model.detector.weights}
+    pairs = zip(model.trainable_variables, gradients[0], strict=True)
+    rest = [g for v, g in pairs if id(v) not in inside]
+    for a, b in zip(rest, gradients[1], strict=True):
+        np.testing.assert_allclose(
+            tf.convert_to_tensor(a), tf.convert_to_tensor(b), atol=1e-6
+        )
+    model.compile(keras.optimizers.Adam(0.03))
+    for _ in range(200):
+        model.train_step(data)
+    detected = model.detect(data["annotations"]).numpy()
+    for row, tokens in zip(detected, data["tokens"].numpy(), strict=True):
+        said = np.isin(np.arange(len(row)), tokens[tokens > 0])
+        assert row[said].min() > 0.9 and row[~said].max() < 0.1
+
+
+def test_detector_knows_which_image_a_caption_is_about():
+    """Captions that share images, as `rows` says, or each with its own copy."""
+    model = toy("soft", detector_size=4)
+    data = batch(model, lengths=(3, 2, 3))
+    rows = np.array([1, 0, 1], "int32")
+    shared = {**data, "annotations": data["annotations"][:2], "rows": rows}
+    copied = {**data, "annotations": tf.gather(data["annotations"], rows)}
+    with_detector = [model.loss_of(x)[0] for x in (shared, copied)]
+    model.detector = None
+    without = [model.loss_of(x)[0] for x in (shared, copied)]
+    shares = [a - b for a, b in zip(with_detector, without, strict=True)]
+    np.testing.assert_allclose(*shares, rtol=1e-4)
+
+
+def test_detection_takes_a_detector():
+    ranked = {"decoder": "beam", "consensus": 0.3, "detection": 2.0}
+    with pytest.raises(ValueError, match="trained without a word detector"):
+        toy().options(**ranked)
+    model = toy(detector_size=4)
+    model.decoder_options = ranked
+    assert model.options().detection == 2.0
+    assert model.options(consensus=None).detection == 0.0  # nothing to add to
+    with pytest.raises(ValueError, match="detection 0 where consensus=None"):
+        model.options(consensus=None, detection=1.0)
+
+
 def test_saved_and_loaded_is_the_same_captioner(tmp_path):
-    model = drawn()
-    decoder = {"decoder": "beam", "beam": 4, "consensus": 0.3}
+    model = drawn(detector_size=4)
+    decoder = {"decoder": "beam", "beam": 4, "consensus": 0.3, "detection": 2.0}
     model.compile(optimizer="adam", decoder=decoder)
     data = pictures(model)
     model.fit(dataset(data), steps_per_epoch=2, verbose=0, shuffle=False)

@@ -10,6 +10,7 @@ import numpy as np
 import own_run
 import PIL.Image
 import pytest
+from small_captioner import small_captioner
 
 from sat_tf import ShowAttendTell, cli, storage
 
@@ -219,10 +220,26 @@ def test_consensus_is_the_captioners_own_unless_told(said, used, run, here, caps
     assert (scores["beam"], scores["consensus"]) == (2, used)
 
 
-def test_greedy_has_nobody_to_agree_with(run, here, capsys):
+@pytest.mark.parametrize(
+    "told, used",
+    [([], 2.0), (["--detection", "0.5"], 0.5), (["--consensus", "off"], 0.0)],
+)
+def test_detection_is_the_captioners_own_unless_told(told, used, run, here, capsys):
+    captioner = small_captioner(detector_size=3)
+    captioner.resize_mode = "squash"
+    ranked = {"beam": 3, "consensus": 0.3, "detection": 2.0}
+    captioner.decoder_options = {"decoder": "beam", **ranked}
+    captioner.save_to_preset(here / "detecting")
+    out = ["--data", "own", "--out", "detected", "--json", "--beam", "2"]
+    assert cli.main(["evaluate", "detecting", *out, *told]) == 0
+    assert json.loads(capsys.readouterr().out)["detection"] == used
+
+
+@pytest.mark.parametrize("asked", ["--consensus", "--detection"])
+def test_greedy_has_nobody_to_agree_with(asked, run, here, capsys):
     out = ["--data", "own", "--out", "refused"]
-    said = refused(capsys, "evaluate", run, *out, "--consensus", "0.3")
-    assert "--beam 1" in said and "--beam 10" in said
+    said = refused(capsys, "evaluate", run, *out, asked, "0.3")
+    assert "--beam 1" in said and "--beam 10" in said and asked in said
     out = ["--data", "own", "--out", "greedy", "--json", "--consensus", "off"]
     assert cli.main(["evaluate", str(run), *out]) == 0
     scores = json.loads(capsys.readouterr().out)

@@ -35,13 +35,14 @@ def tiny_captioner(words=6):
         embedding_size=6,
         hidden_size=7,
         attention_size=4,
+        detector_size=3,
     )
 
 
 def randomise(captioner, seed):
     """New weights, spread enough that words and locations vary; 3 new images."""
     rng = np.random.default_rng(seed)
-    for layer in (captioner.attention, captioner.decoder):
+    for layer in (captioner.attention, captioner.decoder, captioner.detector):
         for weight in layer.weights:
             weight.assign(0.8 * rng.normal(size=weight.shape))
     return rng.normal(size=(3, 6, 5)).astype("float32")
@@ -59,7 +60,9 @@ def compiled(captioner, options):
         input_signature=[tf.TensorSpec([None, None, 5]), tf.TensorSpec([], tf.int32)],
     )
     def run(features, seed):
-        return decode(captioner.step, *captioner.start(features), options, seed)
+        detected = captioner.detect(features)
+        start = captioner.start(features)
+        return decode(captioner.step, *start, options, seed, detected)
 
     return run
 
@@ -90,8 +93,11 @@ def compare_with_twin(captioner, options, seeds):
     for seed in seeds:
         features = randomise(captioner, seed)
         decoded, plain = run(features, seed), PlainCaptioner(captioner)
+        detected = captioner.detect(features).numpy().astype(float)
         for image, annotations in enumerate(features.astype(float)):
-            captions = decode_plainly(plain, annotations, image, options, seed)
+            captions = decode_plainly(
+                plain, annotations, image, options, seed, detected[image]
+            )
             assert_same(decoded, image, captions, options)
             lengths += [len(c.words) for c in captions]
     assert min(lengths) < options.max_length == max(lengths)  # some end, some are cut
@@ -128,6 +134,14 @@ def test_constraints_agree_with_the_plain_twin(captioner, decoder, settings):
 def test_consensus_agrees_with_the_plain_twin(captioner, exponent):
     options = DecodingOptions(
         decoder="beam", beam=6, max_length=7, consensus=exponent, length_penalty=0.7
+    )
+    compare_with_twin(captioner, options, range(17, 23))
+
+
+@pytest.mark.parametrize("weight", [0.3, 3.0])
+def test_detection_agrees_with_the_plain_twin(captioner, weight):
+    options = DecodingOptions(
+        decoder="beam", beam=6, max_length=7, consensus=0.3, detection=weight
     )
     compare_with_twin(captioner, options, range(17, 23))
 
@@ -535,6 +549,8 @@ def test_no_images_give_no_captions(captioner):
         ({"length_penalty": -1.0}, "length_penalty >= 0"),
         ({"consensus": -1.0}, "consensus >= 0 and finite, or None"),
         ({"consensus": float("inf")}, "consensus >= 0 and finite, or None"),
+        ({"detection": -1.0, "consensus": 0.3}, "detection >= 0 and finite"),
+        ({"detection": 2.0}, "detection 0 where consensus=None.*Set consensus=0.3"),
         ({"no_repeat_ngram": -1}, "no_repeat_ngram a whole number >= 0"),
         ({"decoder": "sample", "temperature": 0.0}, "temperature > 0.*greedy"),
         ({"decoder": "sample", "top_p": 1.5}, "top_p in .*top_p=1.5"),

@@ -30,15 +30,21 @@ EXPECTED = {
     "resnet50": (1024, keras.applications.resnet50),
     "mobilenet": (512, keras.applications.mobilenet),
     "efficientnetb0": (112, keras.applications.efficientnet),
+    "mobilenet_7x7": (1024, keras.applications.mobilenet),
 }
 
 
 @pytest.mark.parametrize("trunk", TRUNKS)
-def test_trunks_give_14_by_14_places_of_pixels_prepared_their_way(trunk):
+def test_trunks_give_places_of_pixels_prepared_their_way(trunk):
     size, module = EXPECTED[trunk]
     encoder = Encoder(trunk)
     assert encoder.image_size == (224, 224)
-    assert (encoder.grid, encoder.locations, encoder.size) == ((14, 14), 196, size)
+    grid = (7, 7) if trunk == "mobilenet_7x7" else (14, 14)
+    assert (encoder.grid, encoder.locations, encoder.size) == (
+        grid,
+        grid[0] * grid[1],
+        size,
+    )
     *_, before, inner = encoder.network.operations
     assert inner.layers[-1].name == TRUNKS[trunk][1]
     prepare = keras.Model(encoder.network.input, before.output)

@@ -29,6 +29,18 @@ def test_log_likelihood_is_that_of_the_words_said(logits):
     assert not found[:, TOKENS == 0].any()
 
 
+def test_detection_is_of_every_word_on_its_own(logits):
+    """Also of the words that are not said, and of `<pad>`, which never is."""
+    x = logits[0, :, 0]
+    p = 1 / (1 + np.exp(-x.astype("float64")))
+    expected = [
+        sum(np.log(p[b, w] if w and w in TOKENS[b] else 1 - p[b, w]) for w in range(5))
+        for b in range(BATCH)
+    ]
+    found = losses.detection(tf.constant(x), TOKENS)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["log_likelihood", "mean_log_p"])
 def test_padding_gives_no_gradient_even_where_it_is_not_finite(name, logits):
     logits[:, TOKENS == 0] = 1e30  # what an unmasked step may do

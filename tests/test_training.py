@@ -402,9 +402,11 @@ def test_no_number_in_the_loss_stops_and_says_where(loss, quick, tmp_path):
 
 
 def test_decodes_as_the_recipe_says(quick, tmp_path):
-    trained, _ = quick.train(tmp_path, beam=4, consensus=0.3)
+    recipe = {"beam": 4, "consensus": 0.3, "detection": 1.5, "detector_size": 3}
+    trained, _ = quick.train(tmp_path, **recipe)
     options = trained.options()
     assert (options.decoder, options.beam, options.consensus) == ("beam", 4, 0.3)
+    assert options.detection == 1.5 and trained.detector.hidden_size == 3
 
 
 def test_decoding_nobody_could_do_is_refused_before_training(quick, tmp_path):

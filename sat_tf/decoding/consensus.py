@@ -27,6 +27,26 @@ def consensus(tokens, log_p, exponent):
     return tf.where(missing, log_p, score)
 
 
+def expected_words(tokens, detected):
+    """How far each beam says what is expected of the image, `[K, B]`, 0 to 1.
+
+    `2 sum_{w in A} p(w) / (|A| + sum_w p(w))` of its set of words A: the share of words
+    that it is expected to have in common with a caption a person would write.
+
+    Args:
+        tokens: `[K, B, T]`, as `consensus` takes them.
+        detected: p(a caption of the image says word w), `[B, V]`.
+    """
+    tokens = tf.transpose(tokens, [1, 0, 2])
+    time = tf.range(tf.shape(tokens)[-1])
+    earlier = time[:, None] > time
+    repeats = tf.reduce_any((tokens[..., None] == tokens[..., None, :]) & earlier, -1)
+    word = tf.cast((tokens != PAD) & ~repeats, tf.float32)
+    found = tf.reduce_sum(word * tf.gather(detected, tokens, batch_dims=1), axis=-1)
+    size = tf.reduce_sum(word, axis=-1) + tf.reduce_sum(detected, axis=-1)[:, None]
+    return tf.transpose(tf.math.divide_no_nan(2 * found, size))
+
+
 def agreement(tokens):
     """Share of their n-grams that two beams of an image have in common, `[B, K, K]`.
 

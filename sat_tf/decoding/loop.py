@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from sat_tf.decoding.consensus import consensus
+from sat_tf.decoding.consensus import consensus, expected_words
 from sat_tf.decoding.constraints import forbid
 from sat_tf.decoding.draws import as_seed
 from sat_tf.decoding.locations import LOCATION_RULES
@@ -48,7 +48,7 @@ class _Said(NamedTuple):
     lineage: tf.Tensor  # the slot in which this caption was when word t was chosen
 
 
-def decode(step, memory, state, options=None, seed=None):
+def decode(step, memory, state, options=None, seed=None, detected=None):
     """Captions for a batch of images, in one `tf.while_loop`.
 
     Args:
@@ -60,6 +60,7 @@ def decode(step, memory, state, options=None, seed=None):
         state: a nest of tensors `[1, B, ..]`.
         options: `DecodingOptions`; greedy with argmax attention if None.
         seed: number, int32 `[2]` tensor, or None for a fresh one at every call.
+        detected: p(a caption says word w) `[B, V]`, for `options.detection`.
 
     Returns:
         `Decoded`.
@@ -102,7 +103,7 @@ def decode(step, memory, state, options=None, seed=None):
         one_word,
         (tf.constant(1), *first[1:]),
     )
-    return _finish(beams, said, looks, options)
+    return _finish(beams, said, looks, options, detected)
 
 
 def _start(state, size):
@@ -135,7 +136,7 @@ def _look(name, aux, width):
     return tf.pad(value, [[0, missing], *[[0, 0]] * (value.shape.rank - 1)])
 
 
-def _finish(beams, said, looks, options):
+def _finish(beams, said, looks, options, detected):
     """Follow every caption back through the slots it was in."""
     length = tf.where(beams.log_p == -float("inf"), 0, beams.length)
     spoken = tf.sequence_mask(length, options.max_length)
@@ -160,6 +161,8 @@ def _finish(beams, said, looks, options):
     if options.consensus is None or options.width == 1:
         return decoded
     score = consensus(decoded.tokens, decoded.log_p, options.consensus)
+    if options.detection:
+        score += options.detection * expected_words(decoded.tokens, detected)
     _, best = tf.math.top_k(tf.transpose(score), options.beam)
     return _follow(tf.transpose(best), decoded._replace(score=score))
 

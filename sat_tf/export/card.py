@@ -116,6 +116,9 @@ def _outputs(function, grid, options):
         meaning = meaning.format(penalty=penalty, w=grid[1])
         if name in ("score", "beam_scores") and options["consensus"] is not None:
             meaning = "how far the beams agree with it, 0 to 1"
+            if options["detection"]:
+                meaning += f", plus {options['detection']} times how far it says the "
+                meaning += "words it detects"
         spec = outputs[name]
         only = " (`beam` only)" if name.startswith("beam") else ""
         yield (f"| `{name}`{only} | {spec.dtype.name} | {_shape(spec)} | {meaning} |")

@@ -62,7 +62,7 @@ def _decoders(options):
 
 def _stored(captioner, dtype):
     """{name: `tf.Variable`} of what inference reads."""
-    parts = ("encoder/", "attention/", "decoder/")
+    parts = ("encoder/", "attention/", "decoder/", "detector/")
     weights = {k: v for k, v in named_weights(captioner).items() if k.startswith(parts)}
     stored = {}
     for name, variable in weights.items():
@@ -119,7 +119,8 @@ def _speaker(captioner, scope, options):
     def say(features, error):
         with scope():
             memory, state = captioner.start(features)
-            decoded = decode(captioner.step, memory, state, options)
+            detected = captioner.detect(features) if options.detection else None
+            decoded = decode(captioner.step, memory, state, options, detected=detected)
         outputs = _outputs(decoded, tf.constant(words), captioner.grid)
         if options.decoder == "beam":
             said = _join(tf.gather(words, decoded.tokens))
