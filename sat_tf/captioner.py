@@ -103,7 +103,13 @@ class ShowAttendTell(keras.Model):
             dtype=dtype,
             name="decoder",
         )
-        self.detector = None
+        self.drop_annotations = keras.layers.SpatialDropout1D(
+            input_dropout, dtype=dtype, name="drop_annotations"
+        )
+        self.attention.build((None, encoder.size), (None, hidden_size))
+        self.decoder.build((None, None, encoder.size))
+        self._build_estimator(estimator)
+        self.detector = None  # last: the others start as they would without it
         if detector_size:
             self.detector = WordDetector(
                 len(vocabulary),
@@ -114,12 +120,6 @@ class ShowAttendTell(keras.Model):
                 name="detector",
             )
             self.detector.build((None, None, encoder.size))
-        self.drop_annotations = keras.layers.SpatialDropout1D(
-            input_dropout, dtype=dtype, name="drop_annotations"
-        )
-        self.attention.build((None, encoder.size), (None, hidden_size))
-        self.decoder.build((None, None, encoder.size))
-        self._build_estimator(estimator)
         self.seeds = keras.random.SeedGenerator(17, name="seeds")
         self.means = logs.running_means()
         self.decoder_options = {}
@@ -343,7 +343,9 @@ class ShowAttendTell(keras.Model):
             extra = tf.reduce_mean(tf.reduce_sum(smooth - log_p, axis=-1), axis=0)
             objective += self.label_smoothing * extra
         if self.detector is not None:
-            logits = self.detector(self.encoder(data["annotations"]), training=True)
+            # A second opinion: it must not shape the annotations it is given.
+            annotations = tf.stop_gradient(self.encoder(data["annotations"]))
+            logits = self.detector(annotations, training=True)
             if "rows" in data:
                 logits = tf.gather(logits, data["rows"])
             tokens = tf.cast(data["tokens"], tf.int32)

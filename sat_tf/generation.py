@@ -90,8 +90,8 @@ def _graph(captioner, options):
         @tf.function(autograph=False, reduce_retracing=True)
         def graph(features, seed):
             memory, state = captioner.start(features)
-            words = captioner.detect(features) if options.detection else None
-            return decode(captioner.step, memory, state, options, seed, words)
+            detected = captioner.detect(features)
+            return decode(captioner.step, memory, state, options, seed, detected)
 
         graphs[options] = graph
     return graphs[options]

@@ -212,6 +212,17 @@ def test_detector_learns_what_is_said_and_tells_nobody():
         assert row[said].min() > 0.9 and row[~said].max() < 0.1
 
 
+def test_detector_leaves_a_trained_trunk_alone():
+    trunks = []
+    for size in (4, 0):
+        model = drawn(detector_size=size)
+        with tf.GradientTape() as tape:
+            loss, _ = model.loss_of(pictures(model))
+        trunks.append(tape.gradient(loss, model.encoder.trainable_variables))
+    for a, b in zip(*trunks, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
 def test_detector_knows_which_image_a_caption_is_about():
     """Captions that share images, as `rows` says, or each with its own copy."""
     model = toy("soft", detector_size=4)

@@ -119,7 +119,7 @@ def _speaker(captioner, scope, options):
     def say(features, error):
         with scope():
             memory, state = captioner.start(features)
-            detected = captioner.detect(features) if options.detection else None
+            detected = captioner.detect(features)
             decoded = decode(captioner.step, memory, state, options, detected=detected)
         outputs = _outputs(decoded, tf.constant(words), captioner.grid)
         if options.decoder == "beam":
