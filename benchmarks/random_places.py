@@ -1,6 +1,6 @@
 """Is the attention needed? Captions when every word looks at a random place.
 
-    python benchmarks/random_places.py MODEL --data flickr8k --data-dir DIR [--beam 3]
+    python benchmarks/random_places.py MODEL --data flickr8k --data-dir DIR [--beam K]
 
 Captions a split twice, as `sat-tf evaluate` does: with `argmax` attention, and with
 each chosen place replaced by one drawn uniformly from all. A decoder that lives on the
@@ -34,19 +34,20 @@ def main():
     parser.add_argument("--data-dir")
     parser.add_argument("--split", default="validation")
     parser.add_argument("--encoder-weights")
-    parser.add_argument("--beam", type=int, default=3)
+    parser.add_argument("--beam", type=int, help="(the model's own)")
     args = parser.parse_args()
     LOCATION_RULES["uniform"] = uniform
     captioner = ShowAttendTell.from_preset(
         args.model, encoder_weights=args.encoder_weights
     )
     split = load(args.data, args.split, data_dir=args.data_dir)
+    decoding = {"decoder": "beam", "beam": args.beam} if args.beam else {}
     with tempfile.TemporaryDirectory() as out:
         scores = {
             rule: evaluate(
                 captioner,
                 split,
-                captioner.options(decoder="beam", beam=args.beam, attention=rule),
+                captioner.options(**decoding, attention=rule),
                 pathlib.Path(out) / rule,
                 cache_dir=default_cache(),
             )

