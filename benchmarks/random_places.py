@@ -3,8 +3,9 @@
     python benchmarks/random_places.py MODEL --data flickr8k --data-dir DIR [--beam K]
 
 Captions a split twice, as `sat-tf evaluate` does: with `argmax` attention, and with
-each chosen place replaced by one drawn uniformly from all. A decoder that lives on the
-mean annotation of its initial state and on its own words loses nothing by it.
+each chosen place replaced by one drawn uniformly from all, the same for all beams of
+an image: with a place each, a search over beams is a search over places. A decoder that
+lives on the mean annotation of its initial state and on its own words loses nothing.
 """
 
 import argparse
@@ -22,8 +23,9 @@ from sat_tf.training import default_cache
 
 
 def uniform(logits, seed):
-    """All weight on one location, whatever the logits say."""
-    return LOCATION_RULES["sample"](tf.zeros_like(logits), seed)
+    """All weight on one location, whatever the logits say and the beam."""
+    place = LOCATION_RULES["sample"](tf.zeros_like(logits[:1]), seed)
+    return tf.repeat(place, tf.shape(logits)[0], axis=0)
 
 
 def main():
