@@ -317,6 +317,8 @@ def train(
         if verbose:
             print(coverage, flush=True)
     inputs, key = cached_inputs(captioner, training, cache_dir)
+    # Now too: a cache that is stale must not be found out after an epoch's work.
+    cached_inputs(captioner, validation, cache_dir)
     if key == "annotations":
         sample = np.random.default_rng(seed).choice(len(inputs), min(512, len(inputs)))
         captioner.encoder.adapt(inputs.read(np.sort(sample)))

@@ -6,6 +6,7 @@ import functools
 import itertools
 import json
 import os
+import shutil
 import types
 
 import keras
@@ -248,6 +249,17 @@ def test_the_trunk_is_trained_after_so_many_epochs(quick, small_trunk, tmp_path)
         for step, arrays in checkpoints.items()
     }
     assert kept == {step: step > STEPS for step in range(1, STEPS + 2)}
+
+
+def test_a_stale_validation_cache_is_refused_before_training(quick, tmp_path):
+    cache_dir = tmp_path / "cache"
+    quick.train(tmp_path / "run", cache_dir=cache_dir)
+    (training_cache,) = cache_dir.glob("*train*")
+    shutil.rmtree(training_cache)
+    quick.used.clear()
+    with pytest.raises(ValueError, match="validation"):
+        quick.train(tmp_path / "other", cache_dir=cache_dir, resize_mode="squash")
+    assert not quick.used
 
 
 def test_validation_sees_the_trunk_as_it_is_now(quick, small_trunk, tmp_path):
