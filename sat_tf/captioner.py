@@ -36,7 +36,9 @@ class ShowAttendTell(keras.Model):
         input_dropout: rate on what goes into the recurrence (Zaremba et al. 2014): the
             word embeddings, and channels of the annotations, an image's at all places.
         output_activation: `None` as eq. 7, `"tanh"` as the authors' code.
-        initial_state: `"annotations"` as the paper, or `"learned"`, see `Decoder`.
+        initial_state: `"annotations"` as the paper, or `"learned"`; initial_dropout:
+            share of the images in training that `"annotations"` says nothing of; see
+            `Decoder`.
         detector_size: hidden units of a `WordDetector`, trained beside the decoder with
             the same dropout rates, for `DecodingOptions.detection`; 0 = none.
         lambda_ds: weight of the doubly stochastic penalty (eq. 14); see the warning
@@ -68,6 +70,7 @@ class ShowAttendTell(keras.Model):
         input_dropout=0.0,
         output_activation=None,
         initial_state="annotations",
+        initial_dropout=0.0,
         detector_size=0,
         lambda_ds=0.0,
         label_smoothing=0.0,
@@ -100,6 +103,7 @@ class ShowAttendTell(keras.Model):
             input_dropout=input_dropout,
             output_activation=output_activation,
             initial_state=initial_state,
+            initial_dropout=initial_dropout,
             dtype=dtype,
             name="decoder",
         )
@@ -155,7 +159,7 @@ class ShowAttendTell(keras.Model):
             "annotations": annotations,
             "projection": self.attention.project(annotations),
         }
-        return memory, self.decoder.initial_state(annotations)
+        return memory, self.decoder.initial_state(annotations, training)
 
     def detect(self, features):
         """p(a caption says word w) `[B, V]` of features `[B, L, D]`.
@@ -531,6 +535,7 @@ class ShowAttendTell(keras.Model):
             "input_dropout": self.decoder.input_dropout,
             "output_activation": self.decoder.output_activation,
             "initial_state": self.decoder.starts_from,
+            "initial_dropout": self.decoder.initial_dropout,
             "detector_size": self.detector.hidden_size if self.detector else 0,
             "lambda_ds": self.lambda_ds,
             "label_smoothing": self.label_smoothing,

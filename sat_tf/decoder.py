@@ -23,6 +23,9 @@ class Decoder(keras.layers.Layer):
         output_activation: `None` as eq. 7, `"tanh"` as the authors' code.
         initial_state: `"annotations"`, made from their mean (3.1.2); `"learned"`, the
             same for all images: the decoder knows nothing but where it looked.
+        initial_dropout: share of the images in training whose mean annotation is
+            withheld from the initial state, as a whole: it gets 0, the average image's,
+            and what the words need has to be looked up.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class Decoder(keras.layers.Layer):
         input_dropout=0.0,
         output_activation=None,
         initial_state="annotations",
+        initial_dropout=0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -50,6 +54,7 @@ class Decoder(keras.layers.Layer):
         self.input_dropout = input_dropout
         self.output_activation = output_activation
         self.starts_from = initial_state
+        self.initial_dropout = initial_dropout
 
         n, m, dtype = hidden_size, embedding_size, self.dtype_policy
         dense = functools.partial(keras.layers.Dense, dtype=dtype)
@@ -78,6 +83,7 @@ class Decoder(keras.layers.Layer):
         self.drop_word = drop(input_dropout, name="drop_word")
         self.drop_hidden = drop(dropout, name="drop_hidden")
         self.drop_output = drop(dropout, name="drop_output")
+        self.seeds = keras.random.SeedGenerator(name="seeds")
 
     def build(self, annotations_shape):
         """Creates all weights from D, the last axis of the annotations."""
@@ -108,7 +114,7 @@ class Decoder(keras.layers.Layer):
         ]
         return keras.ops.concatenate(blocks, axis=-1)
 
-    def initial_state(self, annotations):
+    def initial_state(self, annotations, training=False):
         """h_0 and c_0 of annotations: `[B, L, D] -> 2 x [1, B, n]`.
 
         The cell is float32 whatever the precision, as it is added to word by word.
@@ -116,6 +122,11 @@ class Decoder(keras.layers.Layer):
         source = tf.reduce_mean(annotations, axis=1)[None]
         if self.starts_from == "learned":  # a layer of a constant
             source = tf.ones_like(source[..., :1])
+        elif training and self.initial_dropout:
+            # Not channel by channel: half of them still tell which image it is.
+            drawn = keras.random.uniform(tf.shape(source[..., :1]), seed=self.seeds)
+            known = drawn >= self.initial_dropout
+            source = tf.where(known, source, tf.zeros_like(source))
         cell = tf.cast(self.initial_cell(source), tf.float32)
         return self.initial_hidden(source), cell
 
@@ -176,4 +187,5 @@ class Decoder(keras.layers.Layer):
             "input_dropout": self.input_dropout,
             "output_activation": self.output_activation,
             "initial_state": self.starts_from,
+            "initial_dropout": self.initial_dropout,
         }

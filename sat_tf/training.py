@@ -67,6 +67,7 @@ def build(preset, captions, *, encoder_weights=None):
         input_dropout=preset.input_dropout,
         output_activation=preset.output_activation,
         initial_state=preset.initial_state,
+        initial_dropout=preset.initial_dropout,
         detector_size=preset.detector_size,
         label_smoothing=preset.label_smoothing,
         lambda_ds=preset.lambda_ds,

@@ -108,6 +108,21 @@ def test_a_learned_initial_state_knows_nothing_of_the_image():
         toy(initial_state="mean")
 
 
+def test_initial_dropout_withholds_some_images_as_a_whole_in_training_only():
+    model = toy(Soft(), initial_dropout=0.5)
+    places = tf.random.stateless_normal([40, 4, 3], [1, 7])
+    known = np.stack(model.start(places)[1])
+    unknown = np.stack(model.decoder.initial_state(tf.zeros_like(places)))
+    states = np.stack(model.start(places, training=True)[1])
+    kept = (states == known).all(axis=(0, 1, 3))
+    assert 0.2 < kept.mean() < 0.8
+    np.testing.assert_array_equal(states[:, :, ~kept], unknown[:, :, ~kept])
+    again = np.stack(model.start(places, training=True)[1])
+    assert (again != states).any()
+    np.testing.assert_array_equal(np.stack(model.start(places)[1]), known)
+    assert model.get_config()["initial_dropout"] == 0.5
+
+
 def test_an_encoder_from_scratch_learns_at_its_own_rate():
     model = drawn()
     model.encoder_rate = 0.1

@@ -92,6 +92,7 @@ def measure(plan, name):
         _ALL,
         dropout=0.0,
         input_dropout=0.0,
+        initial_dropout=0.0,
         label_smoothing=0.0,
         lambda_ds=0.0,
     )
