@@ -37,8 +37,8 @@ class ShowAttendTell(keras.Model):
             word embeddings, and channels of the annotations, an image's at all places.
         output_activation: `None` as eq. 7, `"tanh"` as the authors' code.
         initial_state: `"annotations"` as the paper, or `"learned"`; initial_dropout:
-            share of the images in training that `"annotations"` says nothing of; see
-            `Decoder`.
+            share of the images in training that `"annotations"` says nothing of;
+            initial_gain: how much of the others' it says at test time; see `Decoder`.
         detector_size: hidden units of a `WordDetector`, trained beside the decoder with
             the same dropout rates, for `DecodingOptions.detection`; 0 = none.
         lambda_ds: weight of the doubly stochastic penalty (eq. 14); see the warning
@@ -71,6 +71,7 @@ class ShowAttendTell(keras.Model):
         output_activation=None,
         initial_state="annotations",
         initial_dropout=0.0,
+        initial_gain=1.0,
         detector_size=0,
         lambda_ds=0.0,
         label_smoothing=0.0,
@@ -104,6 +105,7 @@ class ShowAttendTell(keras.Model):
             output_activation=output_activation,
             initial_state=initial_state,
             initial_dropout=initial_dropout,
+            initial_gain=initial_gain,
             dtype=dtype,
             name="decoder",
         )
@@ -536,6 +538,7 @@ class ShowAttendTell(keras.Model):
             "output_activation": self.decoder.output_activation,
             "initial_state": self.decoder.starts_from,
             "initial_dropout": self.decoder.initial_dropout,
+            "initial_gain": self.decoder.initial_gain,
             "detector_size": self.detector.hidden_size if self.detector else 0,
             "lambda_ds": self.lambda_ds,
             "label_smoothing": self.label_smoothing,

@@ -16,8 +16,9 @@ class Preset:
             epochs after which a trunk that came trained is trained too, `None` = never.
         max_words, min_count: the vocabulary, see `Vocabulary.from_captions`.
         embedding_size, hidden_size, attention_size, dropout, input_dropout,
-            output_activation, initial_state, initial_dropout, label_smoothing,
-            lambda_ds, attention_rule, detector_size: see `ShowAttendTell`.
+            output_activation, initial_state, initial_dropout, initial_gain,
+            label_smoothing, lambda_ds, attention_rule, detector_size: see
+            `ShowAttendTell`.
         word_vectors: text file of pretrained word vectors of `embedding_size` numbers,
             GloVe's or word2vec's, to start the word embedding from.
         estimator: a key of `ESTIMATORS`, which takes of the following what it knows.
@@ -59,6 +60,7 @@ class Preset:
     output_activation: str | None = None
     initial_state: str = "annotations"
     initial_dropout: float = 0.0
+    initial_gain: float = 1.0
     detector_size: int = 0
     label_smoothing: float = 0.0
     lambda_ds: float = 0.0

@@ -68,6 +68,7 @@ def build(preset, captions, *, encoder_weights=None):
         output_activation=preset.output_activation,
         initial_state=preset.initial_state,
         initial_dropout=preset.initial_dropout,
+        initial_gain=preset.initial_gain,
         detector_size=preset.detector_size,
         label_smoothing=preset.label_smoothing,
         lambda_ds=preset.lambda_ds,

@@ -123,6 +123,20 @@ def test_initial_dropout_withholds_some_images_as_a_whole_in_training_only():
     assert model.get_config()["initial_dropout"] == 0.5
 
 
+def test_initial_gain_tells_less_of_the_image_at_test_time_only():
+    data = batch(toy(), lengths=(4, 3))
+    places = data["annotations"]
+    plain, less, none = (toy(Soft(), initial_gain=gain) for gain in (1.0, 0.25, 0.0))
+    np.testing.assert_array_equal(
+        less.start(places)[1], plain.decoder.initial_state(places / 4)
+    )
+    assert all(np.ptp(x, axis=1).max() == 0 for x in none.start(places)[1])
+    for model in (less, none):
+        told, all_told = (m.start(places, training=True)[1] for m in (model, plain))
+        np.testing.assert_array_equal(told, all_told)
+        assert model.get_config()["initial_gain"] == model.decoder.initial_gain
+
+
 def test_an_encoder_from_scratch_learns_at_its_own_rate():
     model = drawn()
     model.encoder_rate = 0.1
