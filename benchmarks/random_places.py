@@ -1,25 +1,30 @@
 """Is the attention needed? Captions when every word looks at a random place.
 
-    python benchmarks/random_places.py MODEL --data flickr8k --data-dir DIR [--beam K]
+    python benchmarks/random_places.py MODEL --data flickr8k --data-dir DIR
+        [--decoder greedy] [--draws 5] [--gain 0.25]
 
-Captions a split twice, as `sat-tf evaluate` does: with `argmax` attention, and with
-each chosen place replaced by one drawn uniformly from all, the same for all beams of
-an image: with a place each, a search over beams is a search over places. A decoder that
-lives on the mean annotation of its initial state and on its own words loses nothing.
+Captions a split as `sat-tf evaluate` does: once with `argmax` attention, then, so many
+times, with each chosen place replaced by one drawn uniformly from all, the same for all
+beams of an image: with a place each, a search over beams is a search over places. A
+decoder that lives on its initial state and on its own words loses nothing.
+
+What is lost is a mean over draws: on 1,000 photographs one draw is off by 0.3 BLEU-4.
 """
 
 import argparse
 import json
-import pathlib
 import tempfile
 
+import numpy as np
 import tensorflow as tf
 
 from sat_tf import ShowAttendTell
 from sat_tf.datasets import load
-from sat_tf.decoding import LOCATION_RULES
+from sat_tf.decoding import DECODERS, LOCATION_RULES
 from sat_tf.evaluation import evaluate
 from sat_tf.training import default_cache
+
+SCORES = ("bleu_4", "cider_d", "caption_accuracy")
 
 
 def uniform(logits, seed):
@@ -29,33 +34,56 @@ def uniform(logits, seed):
 
 
 def main():
-    """Prints the scores of both as JSON."""
+    """Prints the scores of both, and what the random places cost, as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("--data", default="scenes")
     parser.add_argument("--data-dir")
     parser.add_argument("--split", default="validation")
     parser.add_argument("--encoder-weights")
-    parser.add_argument("--beam", type=int, help="(the model's own)")
+    parser.add_argument("--decoder", choices=DECODERS, help="(the model's own)")
+    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--gain", type=float, help="initial_gain (the model's own)")
     args = parser.parse_args()
     LOCATION_RULES["uniform"] = uniform
     captioner = ShowAttendTell.from_preset(
         args.model, encoder_weights=args.encoder_weights
     )
+    if args.gain is not None:
+        captioner.decoder.initial_gain = args.gain
     split = load(args.data, args.split, data_dir=args.data_dir)
-    decoding = {"decoder": "beam", "beam": args.beam} if args.beam else {}
-    with tempfile.TemporaryDirectory() as out:
-        scores = {
-            rule: evaluate(
+    decoding = {"decoder": args.decoder} if args.decoder else {}
+
+    def scores(rule, seed):
+        options = captioner.options(**decoding, attention=rule)
+        with tempfile.TemporaryDirectory() as out:
+            found = evaluate(
                 captioner,
                 split,
-                captioner.options(**decoding, attention=rule),
-                pathlib.Path(out) / rule,
+                options,
+                out,
                 cache_dir=default_cache(),
+                seed=seed,
+                meteor=False,
+                progress=False,
             )
-            for rule in ("argmax", "uniform")
+        return {name: found[name] for name in SCORES if name in found}
+
+    chosen = scores("argmax", 0)
+    draws = [scores("uniform", seed) for seed in range(args.draws)]
+    report = {
+        "model": args.model,
+        "initial_gain": captioner.decoder.initial_gain,
+        "decoder": captioner.options(**decoding).decoder,
+    }
+    for name, value in chosen.items():
+        random = [draw[name] for draw in draws]
+        report[name] = {
+            "chosen": value,
+            "random": random,
+            "cost": value - float(np.mean(random)),
         }
-    print(json.dumps(scores, indent=1))
+    print(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":
