@@ -51,6 +51,13 @@ class Decoder(keras.layers.Layer):
                 f"Expected initial_state to be one of {', '.join(INITIAL_STATES)}. "
                 f"Received: initial_state={initial_state!r}. Choose one of them."
             )
+        shares = {"initial_dropout": initial_dropout, "initial_gain": initial_gain}
+        for name, value in shares.items():
+            if not 0 <= value <= 1:
+                raise ValueError(
+                    f"Expected {name} to be a share, from 0 to 1. "
+                    f"Received: {name}={value}. Choose one between."
+                )
         self.vocabulary_size = vocabulary_size
         self.embedding_size = embedding_size
         self.hidden_size = hidden_size

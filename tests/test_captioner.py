@@ -135,6 +135,8 @@ def test_initial_gain_tells_less_of_the_image_at_test_time_only():
         told, all_told = (m.start(places, training=True)[1] for m in (model, plain))
         np.testing.assert_array_equal(told, all_told)
         assert model.get_config()["initial_gain"] == model.decoder.initial_gain
+    with pytest.raises(ValueError, match="initial_gain=25"):
+        toy(initial_gain=25)
 
 
 def test_an_encoder_from_scratch_learns_at_its_own_rate():
