@@ -38,7 +38,7 @@ class ShowAttendTell(keras.Model):
         output_activation: `None` as eq. 7, `"tanh"` as the authors' code.
         initial_state: `"annotations"` as the paper, or `"learned"`; initial_dropout:
             share of the images in training that `"annotations"` says nothing of;
-            initial_gain: how much of the others' it says at test time; see `Decoder`.
+            initial_gain: how much it says at test time, 0 to 1; see `Decoder`.
         detector_size: hidden units of a `WordDetector`, trained beside the decoder with
             the same dropout rates, for `DecodingOptions.detection`; 0 = none.
         lambda_ds: weight of the doubly stochastic penalty (eq. 14); see the warning
