@@ -10,6 +10,7 @@ from sat_tf.decoding import LOCATION_RULES, DecodingOptions
 from sat_tf.detector import WordDetector
 from sat_tf.encoder import Encoder
 from sat_tf.estimators import ESTIMATORS, Trace
+from sat_tf.grounding import Grounding
 from sat_tf.recurrence import look
 from sat_tf.scheduled_sampling import shifted, with_own_words
 from sat_tf.vocabulary import Vocabulary
@@ -41,6 +42,8 @@ class ShowAttendTell(keras.Model):
             initial_gain: how much it says at test time, 0 to 1; see `Decoder`.
         detector_size: hidden units of a `WordDetector`, trained beside the decoder with
             the same dropout rates, for `DecodingOptions.detection`; 0 = none.
+        grounding_size: hidden units of a `Grounding`, with the same dropout rates, for
+            `DecodingOptions.grounding`; 0 = none. See `grounding.fit`.
         lambda_ds: weight of the doubly stochastic penalty (eq. 14); see the warning
             at `losses.doubly_stochastic` before raising it.
         label_smoothing: share of the target spread over the vocabulary.
@@ -73,6 +76,7 @@ class ShowAttendTell(keras.Model):
         initial_dropout=0.0,
         initial_gain=1.0,
         detector_size=0,
+        grounding_size=0,
         lambda_ds=0.0,
         label_smoothing=0.0,
         attention_rule=None,
@@ -115,17 +119,11 @@ class ShowAttendTell(keras.Model):
         self.attention.build((None, encoder.size), (None, hidden_size))
         self.decoder.build((None, None, encoder.size))
         self._build_estimator(estimator)
-        self.detector = None  # last: the others start as they would without it
-        if detector_size:
-            self.detector = WordDetector(
-                len(vocabulary),
-                detector_size,
-                dropout=dropout,
-                input_dropout=input_dropout,
-                dtype=dtype,
-                name="detector",
-            )
-            self.detector.build((None, None, encoder.size))
+        # Last: the others start as they would without them.
+        self.detector = self._second_opinion(WordDetector, detector_size, "detector")
+        self.grounding = self._second_opinion(Grounding, grounding_size, "grounding")
+        if self.grounding is not None:
+            self.grounding.trainable = False  # by `grounding.fit`, afterwards
         self.seeds = keras.random.SeedGenerator(17, name="seeds")
         self.means = logs.running_means()
         self.decoder_options = {}
@@ -133,6 +131,20 @@ class ShowAttendTell(keras.Model):
         self.encoder_optimizer = None
         self.decoding_graphs = {}
         self.built = True
+
+    def _second_opinion(self, kind, size, name):
+        if not size:
+            return None
+        layer = kind(
+            len(self.vocabulary),
+            size,
+            dropout=self.decoder.dropout,
+            input_dropout=self.decoder.input_dropout,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+        layer.build((None, None, self.encoder.size))
+        return layer
 
     @property
     def grid(self):
@@ -171,6 +183,15 @@ class ShowAttendTell(keras.Model):
         if self.detector is None:
             return None
         return tf.sigmoid(self.detector(self.encoder(features)))
+
+    def ground(self, features):
+        """log p(word | place) - log p(word) `[B, L, V]` nats of features `[B, L, D]`.
+
+        `None` for a captioner without a grounding.
+        """
+        if self.grounding is None:
+            return None
+        return self.grounding.evidence(self.encoder(features))
 
     def step(self, tokens, state, memory, choose):
         """One word of decoding.
@@ -505,7 +526,8 @@ class ShowAttendTell(keras.Model):
         """`DecodingOptions` with this captioner's defaults filled in."""
         defaults = {"attention": self.attention_rule, **self.decoder_options}
         if options.get("consensus", 0.0) is None:
-            defaults.pop("detection", None)  # it adds to what is not wanted
+            for name in ("detection", "grounding"):
+                defaults.pop(name, None)  # they add to what is not wanted
         options = {**defaults, **options}
         if "banned" in options:
             options["banned"] = tuple(
@@ -518,6 +540,12 @@ class ShowAttendTell(keras.Model):
                 "Expected detection=0, as this captioner was trained without a word "
                 f"detector. Received: detection={options.detection}. "
                 "Leave it out, or train with detector_size=512."
+            )
+        if options.grounding and self.grounding is None:
+            raise ValueError(
+                "Expected grounding=0, as this captioner was trained without one. "
+                f"Received: grounding={options.grounding}. "
+                "Leave it out, or train with grounding_size=384."
             )
         return options
 
@@ -540,6 +568,7 @@ class ShowAttendTell(keras.Model):
             "initial_dropout": self.decoder.initial_dropout,
             "initial_gain": self.decoder.initial_gain,
             "detector_size": self.detector.hidden_size if self.detector else 0,
+            "grounding_size": self.grounding.hidden_size if self.grounding else 0,
             "lambda_ds": self.lambda_ds,
             "label_smoothing": self.label_smoothing,
             "attention_rule": self.attention_rule,

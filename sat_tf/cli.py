@@ -6,6 +6,7 @@ import os
 import sys
 
 ATTENTION = ("argmax", "sample", "expected")
+OPINIONS = ("detection", "grounding")  # of the beams, beside their agreement
 
 
 def main(argv=None):
@@ -196,6 +197,13 @@ def _agreement(command):
         metavar="W",
         help="and by W times how far they say the words it detects (the model's own)",
     )
+    command.add_argument(
+        "--grounding",
+        type=float,
+        metavar="W",
+        help="and by W times how far the places they look at say their words (the "
+        "model's own)",
+    )
 
 
 def number_or_off(text):
@@ -292,7 +300,7 @@ def _caption(args):
 
 def _options(args, names):
     """Decoding options that were given; `--beam` alone asks for a beam search."""
-    options = {name: getattr(args, name) for name in (*names, "detection")}
+    options = {name: getattr(args, name) for name in (*names, *OPINIONS)}
     options = {name: value for name, value in options.items() if value is not None}
     if "consensus" in args:
         options["consensus"] = args.consensus
@@ -305,7 +313,7 @@ def _of_beams(options):
     """The option that needs beams to rank, if one was given; 0 is off for one only."""
     if options.get("consensus") is not None:
         return "consensus"
-    return "detection" if options.get("detection") else None
+    return next((name for name in OPINIONS if options.get(name)), None)
 
 
 def _as_json(path, caption, grid):

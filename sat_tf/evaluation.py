@@ -109,6 +109,7 @@ def evaluate(
         "length_penalty": options.length_penalty,
         "consensus": options.consensus if options.width > 1 else None,
         "detection": options.detection if options.width > 1 else 0.0,
+        "grounding": options.grounding if options.width > 1 else 0.0,
         **metrics.score_files(*paths, meteor=meteor),
     }
     if split.name == "scenes":

@@ -90,8 +90,15 @@ def _graph(captioner, options):
         @tf.function(autograph=False, reduce_retracing=True)
         def graph(features, seed):
             memory, state = captioner.start(features)
-            detected = captioner.detect(features)
-            return decode(captioner.step, memory, state, options, seed, detected)
+            return decode(
+                captioner.step,
+                memory,
+                state,
+                options,
+                seed,
+                detected=captioner.detect(features),
+                evidence=captioner.ground(features),
+            )
 
         graphs[options] = graph
     return graphs[options]

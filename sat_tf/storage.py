@@ -19,6 +19,7 @@ def named_weights(captioner):
         "attention": captioner.attention,
         "decoder": captioner.decoder,
         "detector": captioner.detector,
+        "grounding": captioner.grounding,
         "estimator": captioner.estimator,
         "standardise": captioner.encoder.standardise,
         "encoder": captioner.encoder.network,

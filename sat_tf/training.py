@@ -13,7 +13,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import diagnostics, metrics, storage, updates, word_vectors
+from sat_tf import (
+    diagnostics,
+    distillation,
+    grounding,
+    metrics,
+    storage,
+    updates,
+    word_vectors,
+)
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.datasets import load, pipeline
 from sat_tf.encoder import Encoder, weights_name
@@ -70,6 +78,7 @@ def build(preset, captions, *, encoder_weights=None):
         initial_dropout=preset.initial_dropout,
         initial_gain=preset.initial_gain,
         detector_size=preset.detector_size,
+        grounding_size=preset.grounding_size,
         label_smoothing=preset.label_smoothing,
         lambda_ds=preset.lambda_ds,
         attention_rule=preset.attention_rule if estimator.stochastic else None,
@@ -113,7 +122,7 @@ class Run:
 
     `preset.json` is the resolved recipe, `model/` the best captioner so far,
     `checkpoint.npz` everything needed to go on, `history.json` one row per epoch, the
-    same in `tensorboard/`.
+    same in `tensorboard/`, and `teacher.json` what a teacher said of the images.
     """
 
     def __init__(self, folder):
@@ -164,6 +173,16 @@ class Run:
         """One row per epoch, for people to read; the checkpoint has its own."""
         with self._explained(), replacing(self.folder / "history.json") as path:
             path.write_text(json.dumps(history, indent=1) + "\n")
+
+    def teacher_captions(self, lesson, ask):
+        """Image name -> captions, from `ask()` once for every `lesson`, a dict."""
+        path = self.folder / "teacher.json"
+        kept = json.loads(path.read_text()) if path.is_file() else {}
+        if kept.get("lesson") != lesson:
+            kept = {"lesson": lesson, "captions": ask()}
+            with self._explained(), replacing(path) as beside:
+                beside.write_text(json.dumps(kept, indent=0) + "\n")
+        return kept["captions"]
 
     def log(self, row):
         """An epoch's figures, for TensorBoard."""
@@ -293,16 +312,21 @@ def train(
         # The checkpoint does not hold a frozen trunk: it must be the same again.
         "encoder_fingerprint": weights_name(encoder_weights or preset.encoder_weights),
     }
+    if preset.teacher is not None:
+        recipe["teacher_fingerprint"] = distillation.fingerprint(preset.teacher)
     run.open(json.loads(json.dumps(recipe)))
     cache_dir = cache_dir or default_cache()
     training, validation = (
         load(data, name, data_dir=data_dir) for name in ("train", "validation")
     )
+    people = training.captions  # whose words the vocabulary is made of
+    if preset.teacher is not None:
+        training = _taught(run, training, recipe, cache_dir, encoder_weights, verbose)
     # Now, as TFDS draws names for its files while it prepares data.
     keras.utils.set_random_seed(seed)
     captioner = build(
         preset,
-        (c for captions in training.captions for c in captions),
+        (c for captions in people for c in captions),
         encoder_weights=encoder_weights,
     )
     soft, hard = Soft(), captioner.estimator
@@ -376,7 +400,31 @@ def train(
         run.save_checkpoint(captioner, progress)
         if verbose:
             print(_line(row), flush=True)
-    return ShowAttendTell.from_preset(run.model), progress.history
+    keras.utils.set_random_seed(seed)  # again: a run that goes on ends the same
+    best = ShowAttendTell.from_preset(run.model)
+    if best.grounding is not None and not best.grounding.fitted:
+        # Now that attention has settled; of people's captions, as it is judged by them.
+        inputs, key = cached_inputs(best, training, cache_dir)
+        grounding.fit(best, inputs, key, people, seed=seed, verbose=verbose)
+        metadata = json.loads((run.model / "metadata.json").read_text())
+        run.save_best(best, metadata)
+    return best, progress.history
+
+
+def _taught(run, split, recipe, cache_dir, encoder_weights, verbose):
+    names = ("teacher", "teacher_fingerprint", "teacher_captions", "data")
+    said = run.teacher_captions(
+        {name: recipe[name] for name in names} | {"images": split.fingerprint},
+        lambda: distillation.teacher_captions(
+            split,
+            recipe["teacher"],
+            recipe["teacher_captions"],
+            cache_dir=cache_dir,
+            encoder_weights=encoder_weights,
+            progress=bool(verbose),
+        ),
+    )
+    return distillation.taught(split, said)
 
 
 def _validate(captioner, validation, preset, cache_dir):

@@ -111,8 +111,11 @@ def forbidden(words, size, options):
     return never
 
 
-def decode_plainly(plain, annotations, image, options, seed, detected=None):
-    """The captions of one image, best first; `detected` is its row, `[V]`."""
+def decode_plainly(plain, annotations, image, options, seed, detected, evidence):
+    """The captions of one image, best first.
+
+    Of this image are `detected`, `[V]`, and `evidence`, `[L, V]`.
+    """
     seed = np.array([seed, 0], np.int32)
     width = options.beam if options.decoder == "beam" else 1
     captions = [Caption(plain.start(annotations))]
@@ -150,38 +153,46 @@ def decode_plainly(plain, annotations, image, options, seed, detected=None):
     for caption in captions:
         caption.rank = caption.score(options.length_penalty)
     if options.decoder == "beam" and options.consensus is not None:
-        captions = agreed(captions, options.consensus, options.detection, detected)
+        captions = agreed(captions, options, detected, evidence)
     return captions
 
 
-def agreed(captions, exponent, weight, detected):
+def agreed(captions, options, detected, evidence):
     """By the expected share of n-grams in common with a caption drawn from them all.
 
     And, with a weight, of words in common with one that says each w with p = detected:
-    the F measure that counts recall twice.
+    the F measure that counts recall twice. And, with another, by the evidence of the
+    places that were looked at for the words that were said.
     """
-    p = np.exp([exponent * sum(c.log_p_word) for c in captions])
+    p = np.exp([options.consensus * sum(c.log_p_word) for c in captions])
     for caption in captions:
         shares = [in_common(caption.words, other.words) for other in captions]
         caption.rank = np.dot(p, shares) / p.sum()
-        if weight:
+        if options.detection:
             found = sum(detected[word] for word in set(caption.words))
             precision = found / len(set(caption.words))
             recall = found / sum(detected)
-            caption.rank += weight * 3 / (1 / precision + 2 / recall)
+            caption.rank += options.detection * 3 / (1 / precision + 2 / recall)
+        said = [
+            evidence[look["locations"], word]
+            for look, word in zip(caption.looks, caption.words, strict=True)
+            if word != EOS
+        ]
+        caption.rank += options.grounding * (np.mean(said) if said else 0)
     return sorted(captions, key=lambda c: -c.rank)
 
 
-def in_common(a, b):
-    """Twice the n-grams in common over all n-grams; mean of n = 1 to 4."""
+def in_common(a, b, recall=1):
+    """The F measure of n-grams that counts recall so often; mean of n = 1 to 4."""
     shares = []
     for n in range(1, 5):
         both = [
             collections.Counter(x[i : i + n] for i in range(len(x) - n + 1))
             for x in (a, b)
         ]
-        total = sum(both[0].values()) + sum(both[1].values())
-        shares.append(2 * sum((both[0] & both[1]).values()) / max(1, total))
+        total = sum(both[0].values()) + recall * sum(both[1].values())
+        found = sum((both[0] & both[1]).values())
+        shares.append((1 + recall) * found / max(1, total))
     return np.mean(shares)
 
 

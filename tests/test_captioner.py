@@ -281,8 +281,9 @@ def test_detection_takes_a_detector():
 
 
 def test_saved_and_loaded_is_the_same_captioner(tmp_path):
-    model = drawn(detector_size=4)
-    decoder = {"decoder": "beam", "beam": 4, "consensus": 0.3, "detection": 2.0}
+    model = drawn(detector_size=4, grounding_size=4)
+    ranked = {"consensus": 0.3, "detection": 2.0, "grounding": 0.5}
+    decoder = {"decoder": "beam", "beam": 4, **ranked}
     model.compile(optimizer="adam", decoder=decoder)
     data = pictures(model)
     model.fit(dataset(data), steps_per_epoch=2, verbose=0, shuffle=False)

@@ -236,7 +236,7 @@ def test_detection_is_the_captioners_own_unless_told(told, used, run, here, caps
     assert (scores["beam"], scores["detection"]) == (3, used)
 
 
-@pytest.mark.parametrize("asked", ["--consensus", "--detection"])
+@pytest.mark.parametrize("asked", ["--consensus", "--detection", "--grounding"])
 def test_greedy_has_nobody_to_agree_with(asked, run, here, capsys):
     out = ["--data", "own", "--out", "refused"]
     said = refused(capsys, "evaluate", run, *out, asked, "0.3", "--beam", "1")

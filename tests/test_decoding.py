@@ -36,13 +36,15 @@ def tiny_captioner(words=6):
         hidden_size=7,
         attention_size=4,
         detector_size=3,
+        grounding_size=3,
     )
 
 
 def randomise(captioner, seed):
     """New weights, spread enough that words and locations vary; 3 new images."""
     rng = np.random.default_rng(seed)
-    for layer in (captioner.attention, captioner.decoder, captioner.detector):
+    names = "attention", "decoder", "detector", "grounding"
+    for layer in (getattr(captioner, name) for name in names):
         for weight in layer.weights:
             weight.assign(0.8 * rng.normal(size=weight.shape))
     return rng.normal(size=(3, 6, 5)).astype("float32")
@@ -60,9 +62,12 @@ def compiled(captioner, options):
         input_signature=[tf.TensorSpec([None, None, 5]), tf.TensorSpec([], tf.int32)],
     )
     def run(features, seed):
-        detected = captioner.detect(features)
+        opinions = {
+            "detected": captioner.detect(features),
+            "evidence": captioner.ground(features),
+        }
         start = captioner.start(features)
-        return decode(captioner.step, *start, options, seed, detected)
+        return decode(captioner.step, *start, options, seed, **opinions)
 
     return run
 
@@ -94,9 +99,11 @@ def compare_with_twin(captioner, options, seeds):
         features = randomise(captioner, seed)
         decoded, plain = run(features, seed), PlainCaptioner(captioner)
         detected = captioner.detect(features).numpy().astype(float)
+        evidence = captioner.ground(features).numpy().astype(float)
         for image, annotations in enumerate(features.astype(float)):
+            opinions = detected[image], evidence[image]
             captions = decode_plainly(
-                plain, annotations, image, options, seed, detected[image]
+                plain, annotations, image, options, seed, *opinions
             )
             assert_same(decoded, image, captions, options)
             lengths += [len(c.words) for c in captions]
@@ -142,6 +149,19 @@ def test_consensus_agrees_with_the_plain_twin(captioner, exponent):
 def test_detection_agrees_with_the_plain_twin(captioner, weight):
     options = DecodingOptions(
         decoder="beam", beam=6, max_length=7, consensus=0.3, detection=weight
+    )
+    compare_with_twin(captioner, options, range(17, 23))
+
+
+@pytest.mark.parametrize("weights", [(0.0, 0.1), (0.0, 1.0), (3.0, 0.3)])
+def test_grounding_agrees_with_the_plain_twin(captioner, weights):
+    options = DecodingOptions(
+        decoder="beam",
+        beam=6,
+        max_length=7,
+        consensus=0.3,
+        detection=weights[0],
+        grounding=weights[1],
     )
     compare_with_twin(captioner, options, range(17, 23))
 
@@ -551,6 +571,8 @@ def test_no_images_give_no_captions(captioner):
         ({"consensus": float("inf")}, "consensus >= 0 and finite, or None"),
         ({"detection": -1.0, "consensus": 0.3}, "detection >= 0 and finite"),
         ({"detection": 2.0}, "detection 0 where consensus=None.*Set consensus=0.3"),
+        ({"grounding": -1.0, "consensus": 0.3}, "grounding >= 0 and finite"),
+        ({"grounding": 2.0}, "grounding 0 where consensus=None.*Set consensus=0.3"),
         ({"no_repeat_ngram": -1}, "no_repeat_ngram a whole number >= 0"),
         ({"decoder": "sample", "temperature": 0.0}, "temperature > 0.*greedy"),
         ({"decoder": "sample", "top_p": 1.5}, "top_p in .*top_p=1.5"),

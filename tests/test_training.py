@@ -14,9 +14,10 @@ import numpy as np
 import own_run
 import pytest
 from own_run import EPOCHS, STEPS
+from plain_decoder import in_common
 from toy import toy
 
-from sat_tf import cli, datasets, encoder, training
+from sat_tf import cli, datasets, distillation, encoder, training, vocabulary
 from sat_tf.estimators import Reinforce, Soft, Variational
 from sat_tf.evaluation import cached_inputs
 from sat_tf.generation import Caption
@@ -312,6 +313,112 @@ def test_starts_from_word_vectors_and_goes_on_without_them(quick, tmp_path, caps
     assert not capsys.readouterr().out  # verbose=0
     path.unlink()
     quick.train(tmp_path / "run", **options)  # its checkpoint has them
+
+
+@pytest.fixture
+def teacher(quick, tmp_path):
+    """The folder of a captioner of random weights that keeps three beams."""
+    captions = itertools.chain.from_iterable(loaded("own", "train").captions)
+    recipe = {**own_run.RECIPE, "epochs": "2"}
+    captioner = training.build(PRESETS["scenes"].replace(**recipe), captions)
+    rng = np.random.default_rng(17)
+    for variable in captioner.variables:
+        if len(variable.shape) > 1:  # large ones: it is to say different things
+            width = 3 / np.sqrt(np.prod(variable.shape[:-1]))
+            variable.assign(rng.normal(0, width, variable.shape))
+    options = {"beam": 3, "consensus": 0.3, "max_length": 4}
+    captioner.compile(decoder={"decoder": "beam", **options})
+    captioner.save_to_preset(tmp_path / "teacher")
+    return tmp_path / "teacher"
+
+
+def test_a_teachers_beams_are_learned_beside_what_people_say(
+    quick, teacher, tmp_path, monkeypatch
+):
+    """Those it likes and people agree with; a run that goes on does not ask again."""
+    captioner = training.ShowAttendTell.from_preset(teacher)
+    split, folder = loaded("own", "train"), own_run.workplace() / "own" / "images"
+    spoken = captioner.generate([folder / name for name in split.file_names])
+    wanted = []
+    for caption, people in zip(spoken, split.captions, strict=True):
+        heard = [tuple(vocabulary.tokenise(text)) + ("<eos>",) for text in people]
+        agreed = {
+            beam.caption: beam.score
+            + 3 * np.mean([in_common((*beam.words, "<eos>"), h, 4) for h in heard])
+            for beam in caption.beams
+        }
+        wanted.append(sorted(agreed, key=agreed.get, reverse=True)[:2])
+    plain = [[beam.caption for beam in caption.beams[:2]] for caption in spoken]
+    assert len(set(map(tuple, wanted))) > 1 and wanted != plain
+    options = {"warm_up": 0, "teacher": str(teacher), "teacher_captions": 2}
+    seen, schedule = [], training.pipeline.Schedule
+
+    def spy(captions, *args, **kwargs):
+        seen.append(captions)
+        return schedule(captions, *args, **kwargs)
+
+    monkeypatch.setattr(training.pipeline, "Schedule", spy)
+    found, _ = quick.train(tmp_path / "run", epochs=1, **options)
+    assert [said[:2] for said in seen[0]] == list(split.captions)
+    assert [list(said[2:]) for said in seen[0]] == wanted
+    assert len(quick.used) == 2 * STEPS
+    # The teacher says its words in other numbers; the vocabulary is people's.
+    plain, _ = quick.train(tmp_path / "plain", epochs=1, warm_up=0)
+    assert found.vocabulary.words == plain.vocabulary.words
+    monkeypatch.setattr(distillation, "predict", None)
+    (tmp_path / "run" / "checkpoint.npz").unlink()
+    quick.train(tmp_path / "run", epochs=1, **options)
+    assert seen[0] == seen[2]
+
+
+def test_a_run_keeps_its_teacher(quick, teacher, tmp_path):
+    options = {"warm_up": 0, "epochs": 1, "teacher": str(teacher)}
+    with pytest.raises(ValueError, match="from 1 to 3, the beams.*teacher_captions=5"):
+        quick.train(tmp_path / "run", **options)
+    options["teacher_captions"] = 1
+    quick.train(tmp_path / "run", **options)
+    with pytest.raises(ValueError, match="a teacher that decodes by consensus"):
+        quick.train(tmp_path / "else", **{**options, "teacher": "scenes_hard"})
+    first = (tmp_path / "run" / "teacher.json").read_text()
+    other = training.ShowAttendTell.from_preset(teacher)
+    other.decoder.output_word.kernel.assign(-other.decoder.output_word.kernel)
+    other.save_to_preset(teacher)
+    with pytest.raises(ValueError, match="differs in teacher_fingerprint"):
+        quick.train(tmp_path / "run", **options)
+    (tmp_path / "run" / "checkpoint.npz").unlink()  # a new run in the old folder
+    quick.train(tmp_path / "run", **options)
+    assert (tmp_path / "run" / "teacher.json").read_text() != first
+    with pytest.raises(ValueError, match="Expected the folder of a run.*'nobody'"):
+        quick.train(tmp_path / "else", **{**options, "teacher": "nobody"})
+
+
+def test_grounding_is_fitted_at_the_end_and_once(quick, tmp_path, monkeypatch):
+    """And a run that is killed then ends as one that was not."""
+    options = {"warm_up": 0, "grounding_size": 3, "grounding": 0.5}
+    options |= {"beam": 2, "consensus": 0.3}
+
+    def weights(captioner):
+        return [w.numpy() for w in captioner.grounding.weights]
+
+    whole, _ = quick.train(tmp_path / "whole", **options)
+    assert whole.grounding.fitted and whole.options().grounding == 0.5
+    before = (tmp_path / "whole" / "model" / "metadata.json").read_text()
+    fit = training.grounding.fit
+
+    def dies(*args, **kwargs):
+        fit(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.grounding, "fit", dies)
+    again, _ = quick.train(tmp_path / "whole", **options)  # nothing more to do
+    assert (tmp_path / "whole" / "model" / "metadata.json").read_text() == before
+    with pytest.raises(KeyboardInterrupt):
+        quick.train(tmp_path / "killed", **options)
+    monkeypatch.setattr(training.grounding, "fit", fit)
+    found, _ = quick.train(tmp_path / "killed", **options)
+    for other in (again, found):
+        for mine, theirs in zip(weights(other), weights(whole), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
 
 
 def test_scheduled_sampling_is_handed_over(quick, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ Kumar & Byrne 2004; for captions, Devlin et al. 2015) says what most of them say
 
 import tensorflow as tf
 
-from sat_tf.vocabulary import PAD
+from sat_tf.vocabulary import EOS, PAD
 
 LONGEST = 4  # words of an n-gram, as in BLEU-4
 # Recall counts twice: beams say less than people do, and by a plain F short ones win.
@@ -27,7 +27,7 @@ def consensus(tokens, log_p, exponent):
     missing = log_p == -float("inf")
     weight = tf.where(missing, log_p, exponent * tf.where(missing, 0.0, log_p))
     weight = tf.nn.softmax(weight, axis=0)
-    score = tf.einsum("bjk,kb->jb", agreement(tokens), weight)
+    score = tf.einsum("bjk,kb->jb", agreement(tokens, tokens), weight)
     return tf.where(missing, log_p, score)
 
 
@@ -53,26 +53,50 @@ def expected_words(tokens, detected):
     return tf.transpose(tf.math.divide_no_nan((1 + RECALL) * found, size))
 
 
-def agreement(tokens):
-    """Share of their n-grams that two beams of an image have in common, `[B, K, K]`.
+def grounded_words(tokens, locations, evidence):
+    """How far the places that each beam looked at say its words, `[K, B]`, nats.
 
-    `2 |A and B| / (|A| + |B|)`, repeated ones clipped as BLEU does, mean of n = 1..4.
+    The mean over its words of log p(word | place) - log p(word).
 
     Args:
-        tokens: `[K, B, T]`, as `consensus` takes them.
+        tokens: `[K, B, T]`, as `consensus` takes them; `<eos>` has no place.
+        locations: int `[K, B, T]`, where each word was looked at.
+        evidence: of every word at every place, `[B, L, V]`.
     """
-    tokens = tf.transpose(tokens, [1, 0, 2])
-    length = tf.math.count_nonzero(tokens != PAD, axis=-1, dtype=tf.float32)
-    a, b = tokens[:, :, None, :, None], tokens[:, None, :, None, :]
-    word = (a == b) & (a != PAD)  # [B, K, K, T, T]
-    gram, shares = word, []
-    for n in range(1, min(LONGEST, tokens.shape[-1]) + 1):
+    looks = tf.transpose(tf.stack([locations, tokens], axis=-1), [1, 0, 2, 3])
+    found = tf.transpose(tf.gather_nd(evidence, looks, batch_dims=1), [1, 0, 2])
+    word = tf.cast(tokens > EOS, tf.float32)
+    words = tf.reduce_sum(word, axis=-1)
+    return tf.math.divide_no_nan(tf.reduce_sum(word * found, axis=-1), words)
+
+
+def agreement(said, heard, recall=1.0):
+    """Share of their n-grams that captions of an image have in common, `[B, K, R]`.
+
+    `(1 + r) |A and B| / (|A| + r |B|)`, r = `recall`, repeated ones clipped as BLEU
+    does, mean of n = 1..4.
+
+    Args:
+        said: `[K, B, T]`, as `consensus` takes them. heard: `[R, B, T]`, likewise.
+        recall: 1 = the plain F measure, above 1 what was heard should be said.
+    """
+    said, heard = (tf.transpose(tokens, [1, 0, 2]) for tokens in (said, heard))
+    a, b = said[:, :, None, :, None], heard[:, None, :, None, :]
+    word = (a == b) & (a != PAD)  # [B, K, R, T, T]
+    again = (said[..., None] == said[..., None, :]) & (said != PAD)[..., None]
+    gram, own, shares = word, again, []
+    for n in range(1, min(LONGEST, said.shape[-1]) + 1):
         if n > 1:  # n-grams are equal where shorter ones are, and the next word
             gram = gram[..., :-1, :-1] & word[..., n - 1 :, n - 1 :]
+            own = own[..., :-1, :-1] & again[..., n - 1 :, n - 1 :]
         there = tf.reduce_sum(tf.cast(gram, tf.float32), axis=-1)
-        here = tf.einsum("bkkt->bkt", there)[:, :, None]
+        here = tf.reduce_sum(tf.cast(own, tf.float32), axis=-1)[:, :, None]
         common = tf.reduce_sum(tf.minimum(tf.math.divide_no_nan(there, here), 1.0), -1)
-        grams = tf.maximum(length - n + 1, 0.0)
-        total = grams[:, :, None] + grams[:, None]
-        shares.append(tf.math.divide_no_nan(2 * common, total))
+        total = _grams(said, n)[:, :, None] + recall * _grams(heard, n)[:, None]
+        shares.append(tf.math.divide_no_nan((1 + recall) * common, total))
     return tf.add_n(shares) / len(shares)
+
+
+def _grams(tokens, n):
+    length = tf.math.count_nonzero(tokens != PAD, axis=-1, dtype=tf.float32)
+    return tf.maximum(length - n + 1, 0.0)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from sat_tf.decoding.consensus import consensus, expected_words
+from sat_tf.decoding.consensus import consensus, expected_words, grounded_words
 from sat_tf.decoding.constraints import forbid
 from sat_tf.decoding.draws import as_seed
 from sat_tf.decoding.locations import LOCATION_RULES
@@ -48,7 +48,9 @@ class _Said(NamedTuple):
     lineage: tf.Tensor  # the slot in which this caption was when word t was chosen
 
 
-def decode(step, memory, state, options=None, seed=None, detected=None):
+def decode(
+    step, memory, state, options=None, seed=None, *, detected=None, evidence=None
+):
     """Captions for a batch of images, in one `tf.while_loop`.
 
     Args:
@@ -61,6 +63,8 @@ def decode(step, memory, state, options=None, seed=None, detected=None):
         options: `DecodingOptions`; greedy with argmax attention if None.
         seed: number, int32 `[2]` tensor, or None for a fresh one at every call.
         detected: p(a caption says word w) `[B, V]`, for `options.detection`.
+        evidence: log p(word | place) - log p(word) `[B, L, V]`, nats, for
+            `options.grounding`.
 
     Returns:
         `Decoded`.
@@ -103,7 +107,7 @@ def decode(step, memory, state, options=None, seed=None, detected=None):
         one_word,
         (tf.constant(1), *first[1:]),
     )
-    return _finish(beams, said, looks, options, detected)
+    return _finish(beams, said, looks, options, detected, evidence)
 
 
 def _start(state, size):
@@ -136,7 +140,7 @@ def _look(name, aux, width):
     return tf.pad(value, [[0, missing], *[[0, 0]] * (value.shape.rank - 1)])
 
 
-def _finish(beams, said, looks, options, detected):
+def _finish(beams, said, looks, options, detected, evidence):
     """Follow every caption back through the slots it was in."""
     length = tf.where(beams.log_p == -float("inf"), 0, beams.length)
     spoken = tf.sequence_mask(length, options.max_length)
@@ -163,6 +167,9 @@ def _finish(beams, said, looks, options, detected):
     score = consensus(decoded.tokens, decoded.log_p, options.consensus)
     if options.detection:
         score += options.detection * expected_words(decoded.tokens, detected)
+    if options.grounding:
+        looked = grounded_words(decoded.tokens, decoded.locations, evidence)
+        score += options.grounding * looked
     _, best = tf.math.top_k(tf.transpose(score), options.beam)
     return _follow(tf.transpose(best), decoded._replace(score=score))
 

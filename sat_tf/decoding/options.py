@@ -26,6 +26,8 @@ class DecodingOptions:
             good one. `None` = by the score that the search went by.
         detection: weight, beside that agreement, of how far a beam says the words that
             the captioner's detector expects of the image, see `expected_words`.
+        grounding: weight, beside that agreement, of how far the places that a beam
+            looked at say its words, see `grounded_words`.
         temperature: the sample decoder draws from softmax(log_p / temperature).
         top_k: the sample decoder draws from the k most probable words only.
         top_p: ... from the fewest words whose probability mass reaches p only.
@@ -42,6 +44,7 @@ class DecodingOptions:
     length_penalty: float = 0.0
     consensus: float | None = None
     detection: float = 0.0
+    grounding: float = 0.0
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
@@ -71,11 +74,12 @@ class DecodingOptions:
             self._refuse("length_penalty", ">= 0")
         if self.consensus is not None and not 0 <= self.consensus < float("inf"):
             self._refuse("consensus", ">= 0 and finite, or None")
-        if not 0 <= self.detection < float("inf"):
-            self._refuse("detection", ">= 0 and finite")
-        if self.detection and self.consensus is None:
-            fix = "Set consensus=0.3, say, as detection adds to it."
-            self._refuse("detection", "0 where consensus=None", fix)
+        for name in ("detection", "grounding"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                self._refuse(name, ">= 0 and finite")
+            if getattr(self, name) and self.consensus is None:
+                fix = f"Set consensus=0.3, say, as {name} adds to it."
+                self._refuse(name, "0 where consensus=None", fix)
         if not self.temperature > 0:
             self._refuse("temperature", "> 0", "For the most probable word: greedy.")
         if self.top_p is not None and not 0 < self.top_p <= 1:

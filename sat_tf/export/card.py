@@ -119,6 +119,9 @@ def _outputs(function, grid, options):
             if options["detection"]:
                 meaning += f", plus {options['detection']} times how far it says the "
                 meaning += "words it detects"
+            if options["grounding"]:
+                meaning += f", plus {options['grounding']} times how far the places "
+                meaning += "it looked at say its words, nats"
         spec = outputs[name]
         only = " (`beam` only)" if name.startswith("beam") else ""
         yield (f"| `{name}`{only} | {spec.dtype.name} | {_shape(spec)} | {meaning} |")

@@ -62,7 +62,7 @@ def _decoders(options):
 
 def _stored(captioner, dtype):
     """{name: `tf.Variable`} of what inference reads."""
-    parts = ("encoder/", "attention/", "decoder/", "detector/")
+    parts = ("encoder/", "attention/", "decoder/", "detector/", "grounding/")
     weights = {k: v for k, v in named_weights(captioner).items() if k.startswith(parts)}
     stored = {}
     for name, variable in weights.items():
@@ -119,8 +119,14 @@ def _speaker(captioner, scope, options):
     def say(features, error):
         with scope():
             memory, state = captioner.start(features)
-            detected = captioner.detect(features)
-            decoded = decode(captioner.step, memory, state, options, detected=detected)
+            decoded = decode(
+                captioner.step,
+                memory,
+                state,
+                options,
+                detected=captioner.detect(features),
+                evidence=captioner.ground(features),
+            )
         outputs = _outputs(decoded, tf.constant(words), captioner.grid)
         if options.decoder == "beam":
             said = _join(tf.gather(words, decoded.tokens))

@@ -1,0 +1,168 @@
+"""Which words are said of a place, whatever came before them."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from sat_tf.decoding import LOCATION_RULES
+
+PASSES = 7
+IMAGES = 50  # per batch
+SMOOTHING = 0.1  # added to every word's count, as none has probability 0
+
+
+@keras.saving.register_keras_serializable("sat_tf")
+class Grounding(keras.layers.Layer):
+    """log p(word | the place looked at) - log p(word), one hidden layer on a place.
+
+    A second opinion on captions that knows nothing but where each word looked: beams
+    that say "dog" while they look at one are ranked above those that say it of the
+    grass beside. `fit` trains it when the captioner is done, as attention keeps moving
+    until then. Before that it has no opinion: 0 nats of every word.
+
+    Args:
+        vocabulary_size: V.
+        hidden_size: units with a rectifier.
+        dropout: rate on the hidden units; input_dropout: on the place's annotation.
+    """
+
+    def __init__(
+        self, vocabulary_size, hidden_size, *, dropout=0.0, input_dropout=0.0, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.vocabulary_size = vocabulary_size
+        self.hidden_size = hidden_size
+        dtype = self.dtype_policy
+        self.hidden = keras.layers.Dense(
+            hidden_size, activation="relu", dtype=dtype, name="hidden"
+        )
+        self.words = keras.layers.Dense(
+            vocabulary_size, kernel_initializer="zeros", dtype=dtype, name="words"
+        )
+        self.drop_place = keras.layers.Dropout(input_dropout, name="drop_place")
+        self.drop_hidden = keras.layers.Dropout(dropout, name="drop_hidden")
+
+    def build(self, annotations_shape):
+        """Creates all weights from D, the last axis of the annotations."""
+        self.hidden.build((None, annotations_shape[-1]))
+        self.words.build((None, self.hidden_size))
+        self.log_prior = self.add_weight(
+            shape=(self.vocabulary_size,),
+            initializer=keras.initializers.Constant(-np.log(self.vocabulary_size)),
+            trainable=False,
+            name="log_prior",
+        )
+        self.built = True
+
+    def call(self, annotations, training=False):
+        """Annotations `[.., D]` -> float32 logits `[.., V]` of the word said there."""
+        place = self.drop_place(annotations, training=training)
+        hidden = self.drop_hidden(self.hidden(place), training=training)
+        return tf.cast(self.words(hidden), tf.float32)
+
+    def evidence(self, annotations):
+        """log p(word | place) - log p(word), `[.., D] -> [.., V]`, nats."""
+        return tf.nn.log_softmax(self(annotations)) - self.log_prior
+
+    @property
+    def fitted(self):
+        """Whether `fit` has been here."""
+        return np.ptp(keras.ops.convert_to_numpy(self.log_prior)) > 0
+
+
+def fit(captioner, inputs, key, captions, *, seed=17, verbose="auto"):
+    """Trains a captioner's grounding on where it looks; all else stays as it is.
+
+    The captioner goes over the captions of the training images as it would at test
+    time; of every place it looked at, the head learns which words were said then.
+
+    Args:
+        captioner: a trained `ShowAttendTell` with `grounding_size`.
+        inputs, key: from `cached_inputs`.
+        captions: per image, its captions.
+        seed: of the order of the images and of the `sample` rule.
+        verbose: as in Keras' `fit`.
+    """
+    head = captioner.grounding
+    image, place, word = _looks(captioner, inputs, key, captions, seed)
+    counts = np.bincount(word, minlength=head.vocabulary_size) + SMOOTHING
+    spoken = _Spoken(captioner, inputs, key, image, place, word, seed)
+    head.trainable = True
+    trainer = keras.Sequential([keras.Input((captioner.encoder.size,)), head])
+    rate = keras.optimizers.schedules.CosineDecay(1e-3, PASSES * len(spoken), 0.02)
+    trainer.compile(
+        optimizer=keras.optimizers.Adam(rate),
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+        jit_compile=False,  # no two batches have as many places
+    )
+    trainer.fit(spoken, epochs=PASSES, shuffle=False, verbose=verbose)
+    head.trainable = False
+    head.log_prior.assign(np.log(counts / counts.sum()))
+
+
+def _looks(captioner, inputs, key, captions, seed):
+    """Every word of the captions and where it was looked at: three int arrays."""
+    rule = LOCATION_RULES[captioner.attention_rule]
+    fold_in = tf.random.experimental.stateless_fold_in
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def places(data, at):
+        trace, _ = captioner.trace(
+            data,
+            lambda e, t: rule(e, fold_in(tf.stack([seed, at]), t)),
+            one_hot=captioner.attention_rule != "expected",
+        )
+        return tf.argmax(trace.weights[0], axis=-1)
+
+    found = []
+    for at in range(0, len(inputs), IMAGES):
+        images = np.arange(at, min(at + IMAGES, len(inputs)))
+        ids = [[captioner.vocabulary.encode(c) for c in captions[i]] for i in images]
+        rows = np.repeat(np.arange(len(images)), [len(each) for each in ids])
+        ids = [row for each in ids for row in each]
+        tokens = np.zeros((len(ids), max(map(len, ids))), "int32")
+        for row, said in zip(tokens, ids, strict=True):
+            row[: len(said)] = said
+        features = captioner.features_of({key: inputs.read(images)})
+        data = {"annotations": features, "tokens": tokens, "rows": rows}
+        data = {name: tf.convert_to_tensor(value) for name, value in data.items()}
+        looked, spoken = places(data, tf.constant(at)).numpy(), tokens > 0
+        image = np.broadcast_to((at + rows)[:, None], tokens.shape)
+        found.append((image[spoken], looked[spoken], tokens[spoken]))
+    return (np.concatenate(each) for each in zip(*found, strict=True))
+
+
+class _Spoken(keras.utils.PyDataset):
+    """The places of some images and the share of every word among those said there."""
+
+    def __init__(self, captioner, inputs, key, image, place, word, seed):
+        super().__init__()
+        self.captioner, self.inputs, self.key = captioner, inputs, key
+        order = np.argsort(image, kind="stable")
+        self.place, self.word = place[order], word[order]
+        self.starts = np.searchsorted(image[order], np.arange(len(inputs) + 1))
+        self.random = np.random.default_rng(seed)
+        self.on_epoch_begin()
+
+    def on_epoch_begin(self):
+        self.order = self.random.permutation(len(self.inputs))
+
+    def __len__(self):
+        return -(-len(self.order) // IMAGES)
+
+    def __getitem__(self, index):
+        images = np.sort(self.order[index * IMAGES : (index + 1) * IMAGES])
+        features = self.captioner.features_of({self.key: self.inputs.read(images)})
+        annotations = self.captioner.encoder(features).numpy()
+        places, words = [], []
+        for row, image in enumerate(images):
+            said = slice(self.starts[image], self.starts[image + 1])
+            places.append(row * annotations.shape[1] + self.place[said])
+            words.append(self.word[said])
+        places, row = np.unique(np.concatenate(places), return_inverse=True)
+        size = self.captioner.grounding.vocabulary_size
+        counts = np.zeros((len(places), size), "float32")
+        np.add.at(counts, (row, np.concatenate(words)), 1)
+        total = counts.sum(axis=1, keepdims=True)
+        flat = annotations.reshape(-1, annotations.shape[-1])
+        return flat[places], counts / total, total[:, 0]
