@@ -6,7 +6,7 @@ import tensorflow as tf
 from sat_tf import generation, logs, losses, recurrence, storage, updates
 from sat_tf.attention import Attention
 from sat_tf.decoder import Decoder
-from sat_tf.decoding import LOCATION_RULES, DecodingOptions
+from sat_tf.decoding import LOCATION_RULES, OPINIONS, DecodingOptions
 from sat_tf.detector import WordDetector
 from sat_tf.encoder import Encoder
 from sat_tf.estimators import ESTIMATORS, Trace
@@ -526,7 +526,7 @@ class ShowAttendTell(keras.Model):
         """`DecodingOptions` with this captioner's defaults filled in."""
         defaults = {"attention": self.attention_rule, **self.decoder_options}
         if options.get("consensus", 0.0) is None:
-            for name in ("detection", "grounding"):
+            for name in OPINIONS:
                 defaults.pop(name, None)  # they add to what is not wanted
         options = {**defaults, **options}
         if "banned" in options:
@@ -535,18 +535,13 @@ class ShowAttendTell(keras.Model):
                 for w in options["banned"]
             )
         options = DecodingOptions(**options)
-        if options.detection and self.detector is None:
-            raise ValueError(
-                "Expected detection=0, as this captioner was trained without a word "
-                f"detector. Received: detection={options.detection}. "
-                "Leave it out, or train with detector_size=512."
-            )
-        if options.grounding and self.grounding is None:
-            raise ValueError(
-                "Expected grounding=0, as this captioner was trained without one. "
-                f"Received: grounding={options.grounding}. "
-                "Leave it out, or train with grounding_size=384."
-            )
+        for name, layer in zip(OPINIONS, ("detector", "grounding"), strict=True):
+            if getattr(options, name) and getattr(self, layer) is None:
+                raise ValueError(
+                    f"Expected {name}=0, as this captioner was trained without "
+                    f"{layer}_size. Received: {name}={getattr(options, name)}. "
+                    f"Leave it out, or train with --set {layer}_size=512."
+                )
         return options
 
     # -------------------------------------------------------------------- keeping

@@ -30,8 +30,19 @@ def fingerprint(teacher):
 
     Args:
         teacher: a shipped captioner's name, a run, or a saved folder.
+
+    Raises:
+        ValueError: there is none.
     """
-    folder = storage.find(teacher)
+    try:
+        folder = storage.find(teacher)
+    except ValueError as error:
+        raise ValueError(
+            "Expected teacher to be a trained captioner. "
+            f"Received: teacher={str(teacher)!r}, where none is. Train it first, as "
+            f"the preset flickr with --out {teacher}, or name yours with --set "
+            "teacher=RUN."
+        ) from error
     digest = hashlib.sha256()
     for name in ("config.json", "weights.npz"):
         digest.update((folder / name).read_bytes())

@@ -1,6 +1,7 @@
 """Images to annotations: a lower convolutional layer, one vector a place (3.1.1)."""
 
 import contextlib
+import functools
 import hashlib
 import pathlib
 import warnings
@@ -163,17 +164,32 @@ def _network(trunk, weights, image_size):
             _load(network, path)
         return network
     application, cut, module = TRUNKS[trunk]
-    full = getattr(keras.applications, application)(
-        weights="imagenet" if weights == "imagenet" else None,
+    make = functools.partial(
+        getattr(keras.applications, application),
         include_top=False,
         input_shape=(*image_size, 3),
     )
+    full = _downloaded(make, trunk) if weights == "imagenet" else make(weights=None)
     network = keras.Model(full.input, full.get_layer(cut).output)
     if path:
         _load_up_to_cut(full, network, path)
     images = keras.Input((*image_size, 3))
     prepare = getattr(keras.applications, module).preprocess_input
     return keras.Model(images, network(prepare(images)), name=trunk)
+
+
+def _downloaded(make, trunk):
+    try:
+        return make(weights="imagenet")
+    except Exception as error:
+        # Keras says of a failed download only that: an `Exception`.
+        if "URL fetch failure" not in str(error):
+            raise
+        raise OSError(
+            f"Expected the ImageNet weights of {trunk}, which Keras downloads at first "
+            f"use. Received: {error}. Connect this machine, or copy that file here and "
+            "give its path as encoder_weights."
+        ) from error
 
 
 def _weights_file(path):

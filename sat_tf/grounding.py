@@ -7,6 +7,7 @@ import tensorflow as tf
 from sat_tf.decoding import LOCATION_RULES
 
 PASSES = 7
+RATE = 1e-3  # of Adam, falling on a cosine to a fiftieth
 IMAGES = 50  # per batch
 SMOOTHING = 0.1  # added to every word's count, as none has probability 0
 
@@ -89,7 +90,7 @@ def fit(captioner, inputs, key, captions, *, seed=17, verbose="auto"):
     spoken = _Spoken(captioner, inputs, key, image, place, word, seed)
     head.trainable = True
     trainer = keras.Sequential([keras.Input((captioner.encoder.size,)), head])
-    rate = keras.optimizers.schedules.CosineDecay(1e-3, PASSES * len(spoken), 0.02)
+    rate = keras.optimizers.schedules.CosineDecay(RATE, PASSES * len(spoken), 0.02)
     trainer.compile(
         optimizer=keras.optimizers.Adam(rate),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),

@@ -244,8 +244,8 @@ FLICKR = Preset(
 # The same, taught by a run of `flickr` beside people, and told next to nothing of the
 # image before it looks: `sat-tf train --data flickr8k --data-dir DIR --preset
 # flickr_taught --set resize_mode=squash --set teacher=TEACHER --out RUN`, about 35
-# minutes on 2 cores (2026-11-26). Flickr8k dev, argmax, BLEU-4 / METEOR: 22.3 / 20.8;
-# random places cost 2.9 BLEU-4, greedily 3.8.
+# minutes on 2 cores, added up of its steps (2026-11-26). Flickr8k dev, argmax, BLEU-4 /
+# METEOR: 22.3 / 20.8; random places cost 2.9 BLEU-4, greedily 3.8.
 FLICKR_TAUGHT = FLICKR.replace(
     teacher="runs/flickr",
     initial_dropout=0.75,

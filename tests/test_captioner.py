@@ -270,7 +270,7 @@ def test_detector_knows_which_image_a_caption_is_about():
 
 def test_detection_takes_a_detector():
     ranked = {"decoder": "beam", "consensus": 0.3, "detection": 2.0}
-    with pytest.raises(ValueError, match="trained without a word detector"):
+    with pytest.raises(ValueError, match="trained without detector_size"):
         toy().options(**ranked)
     model = toy(detector_size=4)
     model.decoder_options = ranked

@@ -224,16 +224,20 @@ def test_consensus_is_the_captioners_own_unless_told(said, used, run, here, caps
     "told, used",
     [([], 2.0), (["--detection", "0.5"], 0.5), (["--consensus", "off"], 0.0)],
 )
-def test_detection_is_the_captioners_own_unless_told(told, used, run, here, capsys):
-    captioner = small_captioner(detector_size=3)
+@pytest.mark.parametrize("name", ["detection", "grounding"])
+def test_opinions_are_the_captioners_own_unless_told(
+    name, told, used, run, here, capsys
+):
+    told = [word.replace("detection", name) for word in told]
+    captioner = small_captioner(detector_size=3, grounding_size=3)
     captioner.resize_mode = "squash"
-    ranked = {"beam": 3, "consensus": 0.3, "detection": 2.0}
+    ranked = {"beam": 3, "consensus": 0.3, name: 2.0}
     captioner.decoder_options = {"decoder": "beam", **ranked}
-    captioner.save_to_preset(here / "detecting")
-    out = ["--data", "own", "--out", "detected", "--json"]
-    assert cli.main(["evaluate", "detecting", *out, *told]) == 0
+    captioner.save_to_preset(here / "opinionated")
+    out = ["--data", "own", "--out", "ranked", "--json"]
+    assert cli.main(["evaluate", "opinionated", *out, *told]) == 0
     scores = json.loads(capsys.readouterr().out)
-    assert (scores["beam"], scores["detection"]) == (3, used)
+    assert (scores["beam"], scores[name]) == (3, used)
 
 
 @pytest.mark.parametrize("asked", ["--consensus", "--detection", "--grounding"])

@@ -113,6 +113,19 @@ def test_weights_of_a_network_truncated_at_the_cut(tmp_path):
     )
 
 
+def test_weights_that_cannot_be_downloaded(tmp_path, monkeypatch):
+    """Keras finds nothing in its cache, and nobody listens where it asks."""
+    fetch = keras.utils.get_file
+
+    def nowhere(name, origin, **options):
+        options |= {"cache_dir": tmp_path}
+        return fetch(name, "http://127.0.0.1:9/" + name, **options)
+
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", nowhere)
+    with pytest.raises(OSError, match="of mobilenet, which Keras downloads.*:9/"):
+        Encoder("mobilenet", weights="imagenet")
+
+
 def test_weights_that_end_before_the_cut(tmp_path):
     path = tmp_path / "short.h5"
     save(keras.Model(other().input, other().get_layer("conv_pw_10_relu").output), path)

@@ -204,25 +204,32 @@ def test_consensus_goes_along_and_the_card_says_so(tmp_path):
     assert "consensus 0.0" in card and "how far the beams agree with it" in card
 
 
-def test_detection_goes_along_and_the_card_says_so(tmp_path):
-    captioner = small_captioner("none", detector_size=3)
-    for weight in captioner.detector.weights:
+@pytest.mark.parametrize(
+    "name, layer, meaning",
+    [
+        ("detection", "detector", "words it detects"),
+        ("grounding", "grounding", "the places it looked at say its words"),
+    ],
+)
+def test_opinions_go_along_and_the_card_says_so(name, layer, meaning, tmp_path):
+    captioner = small_captioner("none", **{f"{layer}_size": 3})
+    for weight in getattr(captioner, layer).weights:
         weight.assign(np.random.default_rng(17).normal(size=weight.shape))
     ranked = {"decoder": "beam", "beam": 6, "max_length": 6, "consensus": 0.3}
     features = annotations(captioner)
     said = {}
-    for detection in (0.0, 5.0):
-        options = {**ranked, "detection": detection}
-        folder = captioner.export(tmp_path / f"{detection}", **options)
+    for opinion in (0.0, 5.0):
+        options = {**ranked, name: opinion}
+        folder = captioner.export(tmp_path / f"{opinion}", **options)
         model = tf.saved_model.load(str(folder))
         answer = model.signatures["serving_default"](annotations=features)
-        said[detection] = answer["caption"].numpy().tolist()
+        said[opinion] = answer["caption"].numpy().tolist()
         assert_same(
             answer, caption_features(captioner, features, captioner.options(**options))
         )
     assert said[0.0] != said[5.0]
     card = (folder.parent / "README.md").read_text()
-    assert "detection 5.0" in card and "words it detects" in card
+    assert f"{name} 5.0" in card and meaning in card
 
 
 @pytest.mark.parametrize("rule", ["argmax", "sample", "expected"])

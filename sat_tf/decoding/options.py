@@ -7,6 +7,8 @@ from sat_tf.decoding.locations import LOCATION_RULES
 from sat_tf.decoding.words import DECODERS
 from sat_tf.vocabulary import EOS
 
+OPINIONS = ("detection", "grounding")  # of the beams, added to their agreement
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecodingOptions:
@@ -74,7 +76,7 @@ class DecodingOptions:
             self._refuse("length_penalty", ">= 0")
         if self.consensus is not None and not 0 <= self.consensus < float("inf"):
             self._refuse("consensus", ">= 0 and finite, or None")
-        for name in ("detection", "grounding"):
+        for name in OPINIONS:
             if not 0 <= getattr(self, name) < float("inf"):
                 self._refuse(name, ">= 0 and finite")
             if getattr(self, name) and self.consensus is None:
