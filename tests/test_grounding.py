@@ -49,11 +49,13 @@ def looks_of(captioner, features, captions):
     return table
 
 
-@pytest.mark.parametrize("images", [50, 2])  # in one batch, and in two
-def test_learns_which_words_are_said_where(images, monkeypatch):
+# In one batch, and in two, which pull to and fro and take longer to settle: from any
+# initial weights the largest error is then about 0.005.
+@pytest.mark.parametrize(("images", "passes"), [(50, 100), (2, 400)])
+def test_learns_which_words_are_said_where(images, passes, monkeypatch):
     """Its evidence becomes log p(word | place) / p(word), as one counts them."""
     monkeypatch.setattr(grounding, "IMAGES", images)
-    monkeypatch.setattr(grounding, "PASSES", 100)
+    monkeypatch.setattr(grounding, "PASSES", passes)
     monkeypatch.setattr(grounding, "RATE", 0.02)
     captioner = toy(grounding_size=256)
     inputs = Inputs(captioner)
@@ -73,7 +75,7 @@ def test_learns_which_words_are_said_where(images, monkeypatch):
     for (image, place), said in table.items():
         wanted = np.array([said[word] for word in range(size)]) / said.total()
         found = np.exp(evidence[image, place]) * prior
-        np.testing.assert_allclose(found, wanted, atol=0.03)
+        np.testing.assert_allclose(found, wanted, atol=0.02)
 
 
 def test_has_no_opinion_before(tmp_path):
