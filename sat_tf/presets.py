@@ -243,9 +243,10 @@ FLICKR = Preset(
 
 # The same, taught by a run of `flickr` beside people, and told next to nothing of the
 # image before it looks: `sat-tf train --data flickr8k --data-dir DIR --preset
-# flickr_taught --set resize_mode=squash --set teacher=TEACHER --out RUN`, about 35
-# minutes on 2 cores, added up of its steps (2026-11-26). Flickr8k dev, argmax, BLEU-4 /
-# METEOR: 22.3 / 20.8; random places cost 2.9 BLEU-4, greedily 3.8.
+# flickr_taught --set resize_mode=squash --set teacher=TEACHER --out RUN`, 32 minutes on
+# 2 cores (2026-11-26), features cached. Flickr8k dev, argmax, BLEU-4 / METEOR: 21.4 /
+# 20.8, 21.8 / 20.6 and 22.3 / 20.8 of three random starts; random places cost 2.5 to
+# 3.1 BLEU-4, greedily 3.8 to 4.3.
 FLICKR_TAUGHT = FLICKR.replace(
     teacher="runs/flickr",
     initial_dropout=0.75,
