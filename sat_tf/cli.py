@@ -6,7 +6,6 @@ import os
 import sys
 
 ATTENTION = ("argmax", "sample", "expected")
-OPINIONS = ("detection", "grounding")  # of the beams, beside their agreement
 
 
 def main(argv=None):
@@ -300,6 +299,8 @@ def _caption(args):
 
 def _options(args, names):
     """Decoding options that were given; `--beam` alone asks for a beam search."""
+    from sat_tf.decoding import OPINIONS
+
     options = {name: getattr(args, name) for name in (*names, *OPINIONS)}
     options = {name: value for name, value in options.items() if value is not None}
     if "consensus" in args:
@@ -311,6 +312,8 @@ def _options(args, names):
 
 def _of_beams(options):
     """The option that needs beams to rank, if one was given; 0 is off for one only."""
+    from sat_tf.decoding import OPINIONS
+
     if options.get("consensus") is not None:
         return "consensus"
     return next((name for name in OPINIONS if options.get(name)), None)

@@ -268,16 +268,19 @@ def test_detector_knows_which_image_a_caption_is_about():
     np.testing.assert_allclose(*shares, rtol=1e-4)
 
 
-def test_detection_takes_a_detector():
-    ranked = {"decoder": "beam", "consensus": 0.3, "detection": 2.0}
-    with pytest.raises(ValueError, match="trained without detector_size"):
+@pytest.mark.parametrize(
+    "name, layer", [("detection", "detector"), ("grounding", "grounding")]
+)
+def test_opinions_take_one_who_has_them(name, layer):
+    ranked = {"decoder": "beam", "consensus": 0.3, name: 2.0}
+    with pytest.raises(ValueError, match=f"trained without {layer}_size"):
         toy().options(**ranked)
-    model = toy(detector_size=4)
+    model = toy(**{f"{layer}_size": 4})
     model.decoder_options = ranked
-    assert model.options().detection == 2.0
-    assert model.options(consensus=None).detection == 0.0  # nothing to add to
-    with pytest.raises(ValueError, match="detection 0 where consensus=None"):
-        model.options(consensus=None, detection=1.0)
+    assert getattr(model.options(), name) == 2.0
+    assert getattr(model.options(consensus=None), name) == 0.0  # nothing to add to
+    with pytest.raises(ValueError, match=f"{name} 0 where consensus=None"):
+        model.options(consensus=None, **{name: 1.0})
 
 
 def test_saved_and_loaded_is_the_same_captioner(tmp_path):

@@ -93,13 +93,3 @@ def test_has_no_opinion_before(tmp_path):
     assert kept.grounding.fitted
     found, wanted = (m.ground(tf.constant(inputs.features)) for m in (kept, captioner))
     np.testing.assert_array_equal(found, wanted)
-
-
-def test_grounding_takes_one():
-    ranked = {"decoder": "beam", "consensus": 0.3, "grounding": 0.5}
-    with pytest.raises(ValueError, match="trained without grounding_size"):
-        toy().options(**ranked)
-    model = toy(grounding_size=4)
-    model.decoder_options = ranked
-    assert model.options().grounding == 0.5
-    assert model.options(consensus=None).grounding == 0.0  # nothing to add to
