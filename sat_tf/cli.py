@@ -9,13 +9,17 @@ ATTENTION = ("argmax", "sample", "expected")
 
 
 def main(argv=None):
-    """Runs one command; returns its exit status."""
+    """Runs one command; returns its exit status.
+
+    0: done; 1: `check-data` found what cannot be trained on; 2: refused or failed; 130:
+    stopped.
+    """
     parser = _parser()
     args = parser.parse_args(argv)
     # Set before TensorFlow is imported, or it greets with a page of notices.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        args.run(args)
+        return args.run(args) or 0
     except KeyboardInterrupt:
         print(
             "\nsat-tf: stopped. What was saved is whole, and the same command goes on.",
@@ -30,7 +34,6 @@ def main(argv=None):
             raise
         print(f"sat-tf {args.command}: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _parser():
@@ -376,7 +379,8 @@ def _check_data(args):
     else:
         print("\n".join(report.lines()))
     if not report.ok:
-        raise ValueError(f"{args.data} cannot be trained on as it is.")
+        print(f"sat-tf check-data: {args.data} cannot be trained on.", file=sys.stderr)
+    return 0 if report.ok else 1
 
 
 def _export(args):

@@ -319,6 +319,8 @@ def train(
     training, validation = (
         load(data, name, data_dir=data_dir) for name in ("train", "validation")
     )
+    for note in training.notes:
+        print(f"{data}: {note}", file=sys.stderr)
     people = training.captions  # whose words the vocabulary is made of
     if preset.teacher is not None:
         training = _taught(run, training, recipe, cache_dir, encoder_weights, verbose)
