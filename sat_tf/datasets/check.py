@@ -12,7 +12,7 @@ from sat_tf import datasets, images, presets
 from sat_tf.datasets import records
 from sat_tf.datasets.rows import Place
 from sat_tf.datasets.split import no_split, read_split
-from sat_tf.datasets.split_names import split_name
+from sat_tf.datasets.split_names import ACCEPTED, split_name
 from sat_tf.vocabulary import UNK, Vocabulary
 
 _SHOWN = 5
@@ -91,7 +91,6 @@ class Report:
             ),
             ("undecodable", self.undecodable, "save anew as JPEG or PNG"),
             ("without captions", self.without_captions, "left out"),
-            ("with an empty caption", self.empty_captions, "the caption is left out"),
             ("with a caption twice", self.duplicate_captions, "kept; remove one"),
         ]:
             if found:
@@ -182,7 +181,9 @@ def _read_prepared(record, contents):
 
 def _read_images(report, found, read):
     """Counts what the images and captions are like; the captions per split."""
-    report.splits = {r.split: {"images": 0, "captions": 0} for r in found}
+    order = dict.fromkeys([*ACCEPTED, *(record.split for record in found)])
+    there = {record.split for record in found}
+    report.splits = {s: {"images": 0, "captions": 0} for s in order if s in there}
     captions = collections.defaultdict(list)
     problems = collections.defaultdict(lambda: collections.defaultdict(list))
     contents_seen = {}

@@ -1,5 +1,6 @@
 """The user's own images and captions."""
 
+import os
 import pathlib
 
 from sat_tf.datasets import flickr, folder, readers, records, rows
@@ -86,30 +87,31 @@ def _may_hold_captions(path):
 
 
 def _with_splits(by_file, root):
-    """All rows; those of a file that is named after a split, or whose folder is, have
-    it where they name none themselves.
+    """All rows; where they name no split, with that of their file's name or folder.
 
     Raises:
         ValueError: some files are so named, and others hold images without a split.
     """
-    splits = {
-        file: (split_in(file.stem) if len(by_file) > 1 else None)
-        or (split_in(file.parent.name) if file.parent != root else None)
-        for file in by_file
-    }
-    found = [
-        row._replace(split=row.split or split)
-        for file, split in splits.items()
-        for row in by_file[file]
-    ]
+    found, splits = [], {}
+    for file, rows_ in by_file.items():
+        folder_split = split_in(file.parent.name) if file.parent != root else None
+        split = (split_in(file.stem) if len(by_file) > 1 else None) or folder_split
+        if split:
+            splits[file] = split
+        for row in rows_:
+            # As the image folders of Hugging Face have it; else from the root.
+            here = folder_split or os.path.isfile(file.parent / row.name)
+            name = row.name
+            if file.parent != root and here and not os.path.isabs(name):
+                name = os.path.relpath(file.parent / name, root)
+            found.append(row._replace(name=name, split=row.split or split))
     named = {row.name for row in found if row.split}
     unnamed = [row for row in found if row.name not in named]
-    if any(splits.values()) and unnamed:
-        example = next(file for file, split in splits.items() if split)
+    if splits and unnamed:
         raise ValueError(
             "Expected every caption file to say its split, or none. Received: "
-            f"{example}, which does by its name, and {unnamed[0].place}, which does "
-            f"not. Name files or their folders {', '.join(ACCEPTED)}, or add a column "
-            "`split`."
+            f"{next(iter(splits))}, which does by its name, and {unnamed[0].place}, "
+            f"which does not. Name files or their folders {', '.join(ACCEPTED)}, or "
+            "add a column `split`."
         )
     return found

@@ -94,9 +94,9 @@ def _entry_rows(entry, place):
     name = _name(image, place)
     split = entry.get("split")
     split = None if split is None else _text(split, "the name of a split", place)
-    if isinstance(captions, str):
-        captions = [captions]
-    captions = _checked([] if captions is None else captions, list, "captions", place)
+    if captions is None or isinstance(captions, str):
+        captions = [captions] if captions else []
+    captions = _checked(captions, list, "captions", place)
     # A caption that is null is an empty one; an image without any is still listed.
     captions = ["" if c is None else _text(c, "a caption", place) for c in captions]
     return [Row(name, caption, split, place) for caption in captions or [None]]
@@ -149,8 +149,8 @@ def _karpathy_rows(path, entries):
 
 
 def _value(entry, key, place):
-    if key not in _checked(entry, dict, f"an object with `{key}`", place):
-        raise _unlike(f"the key `{key}`", [*entry], place)
+    if not isinstance(entry, dict) or key not in entry:
+        raise _unlike(f"an object with the key `{key}`", entry, place)
     return entry[key]
 
 
@@ -177,8 +177,8 @@ def _text(value, what, place):
 
 def _checked(value, kind, what, place):
     if not isinstance(value, kind):
-        name = {str: "a text", list: "a list", dict: "an object"}[kind]
-        raise _unlike(f"{what} that is {name}", value, place)
+        name = {str: "text", list: "a list", dict: "an object"}[kind]
+        raise _unlike(f"{what} as {name}", value, place)
     return value
 
 

@@ -205,16 +205,17 @@ def notes(records):
     hashed = collections.Counter(r.split for r in records if r.chosen_from == "")
     taken = sum(record.chosen_from == "train" for record in records)
     if hashed:
-        each = ", ".join(f"{n} to {s}" for s in ACCEPTED if (n := hashed[s]))
+        each = ", ".join(f"{n} in {s}" for s in ACCEPTED if (n := hashed[s]))
         yield (
-            f"{hashed.total()} of {len(records)} images name no split. By a hash of "
-            "their names (90 % train, 5 % validation, 5 % test, and no split empty "
-            f"where there are images enough) {each}."
+            f"{hashed.total()} of {len(records)} images name no split. A hash of their "
+            f"file names puts {each} (of many images 90 % are in train, 5 % in "
+            "validation, 5 % in test)."
         )
     if taken:
         yield (
-            f"No split is called validation. By a hash of the file names (5 %, at "
-            f"least one) {taken} of {taken + counts['train']} images of train make it."
+            f"No split is called validation. A hash of the file names takes {taken} "
+            f"of the {taken + counts['train']} images of train for it (of many images "
+            "5 %, and one at least)."
         )
 
 
@@ -223,31 +224,33 @@ def complaints(records):
     empty = [place for record in records for place in record.empty]
     if empty:
         yield (
-            f"Left out {len(empty)} captions without words: {said(empty)}. Write "
-            "them, or go on without."
+            "Expected words in every caption. "
+            f"Received: {len(empty)} without, left out: {said(empty)}. Write them, or "
+            "go on without."
         )
 
 
 def in_two_splits(records):
     """Names, or files under several names, that occur in more than one split."""
-    splits = collections.defaultdict(set)
+    return list(dict.fromkeys(r.name for image in _leaks(records) for r in image))
+
+
+def _leaks(records):
+    """Per image that is in several splits, its records."""
+    images_ = collections.defaultdict(list)
     for record in records:
-        splits[record.path or record.name].add(record.split)
-    leaks = {key for key, where in splits.items() if len(where) > 1}
-    names = (r.name for r in records if (r.path or r.name) in leaks)
-    return list(dict.fromkeys(names))
+        images_[record.path or record.name].append(record)
+    return [found for found in images_.values() if len({r.split for r in found}) > 1]
 
 
 def refuse_leaks(records):
     """Raise ValueError if an image is in two splits."""
-    leaks = in_two_splits(records)
+    leaks = _leaks(records)
     if leaks:
-        (path,) = {r.path for r in records if r.name == leaks[0]}
-        same = (r for r in records if (r.path or r.name) == (path or leaks[0]))
-        splits = sorted({r.split for r in same})
+        splits = sorted({record.split for record in leaks[0]})
         raise ValueError(
             "Expected every image in one split. "
-            f"Received: {len(leaks)} in several, as image={leaks[0]!r} in "
+            f"Received: {len(leaks)} in several, as image={leaks[0][0].name!r} in "
             f"{' and '.join(map(repr, splits))}. Remove them from all but one: a model "
             "must not be tested on images it was trained on."
         )

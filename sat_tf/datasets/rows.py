@@ -22,10 +22,11 @@ FORMS = """a table (CSV; separated by comma, semicolon, tab or `|`) with the hea
 `[{"file_path": ..., "captions": [...]}]`, as a list or one entry a line; COCO captions
 JSON; Karpathy's JSON; or Flickr's `image.jpg#0<TAB>caption`"""
 _SHOWN = 5
+_PLURALS = {"entry": "entries"}
 
 
 class Place(NamedTuple):
-    """Where in a file something stands: `unit` is `line` or `entry`, from 1."""
+    """Where something stands in a file: in which `line`, `entry` or so, from 1."""
 
     file: str
     unit: str
@@ -61,8 +62,8 @@ class NotCaptions(ValueError):
     def __init__(self, *reasons):
         self.reasons = reasons
         super().__init__(
-            f"Expected a caption file: {FORMS}. Received: {'; '.join(reasons)}. Bring "
-            "it into one of these forms."
+            f"Expected a caption file: {' '.join(FORMS.split())}. "
+            f"Received: {'; '.join(reasons)}. Bring it into one of these forms."
         )
 
 
@@ -77,7 +78,8 @@ def said(places):
         shown += [f"{more} more"] if more > 0 else []
         first, last = ", ".join(shown[:-1]), shown[-1]
         numbers = f"{first} and {last}" if first else last
-        texts.append(f"{file}, {unit}{'s' if len(shown) > 1 else ''} {numbers}")
+        units = unit if len(shown) == 1 else _PLURALS.get(unit, f"{unit}s")
+        texts.append(f"{file}, {units} {numbers}")
     return "; ".join(texts)
 
 

@@ -87,7 +87,7 @@ def no_split(name, split, known):
     return ValueError(
         f"Expected a split of {name}: {', '.join(known)}. "
         f"Received: split={split!r}. Choose one that is there, or add its images; "
-        "splits are called train, validation and test. Training takes the first two."
+        "`sat-tf train` takes train and validation."
     )
 
 
