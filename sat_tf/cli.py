@@ -100,7 +100,10 @@ def _parser():
         "--float16", action="store_true", help="store weights in half the space"
     )
     export.add_argument(
-        "--examples", nargs="+", metavar="JPEG", help="for the page (drawings)"
+        "--examples",
+        nargs="+",
+        metavar="JPEG",
+        help="pictures that the page offers (drawings if it was trained on those)",
     )
     _attention(export)
     export.add_argument("--decoder", choices=("greedy", "sample", "beam"))
@@ -115,6 +118,9 @@ def _parser():
     serve.add_argument("--port", type=int, default=8501, help="(%(default)s)")
     serve.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (%(default)s)"
+    )
+    serve.add_argument(
+        "--cors", action="store_true", help="let scripts of other web sites ask (no)"
     )
 
     bench = _command(
@@ -444,12 +450,13 @@ def _bench(args):
 def _serve(args):
     try:
         from sat_tf.serving import serve
+
+        serve(args.root, args.host, args.port, cors=args.cors)
     except ModuleNotFoundError as error:
         raise ImportError(
             "Expected the libraries of the server to be installed. "
             f"Received: {error}. Install them: pip install 'sat_tf[serve]'"
         ) from error
-    serve(args.root, args.host, args.port)
 
 
 if __name__ == "__main__":
