@@ -35,20 +35,23 @@ def _tail(variable):
     return variable.path.split("/")[1:] or [variable.name]
 
 
-def save(captioner, folder, *, encoder=True, dtype=None, metadata=None):
+def save(captioner, folder, *, encoder=None, dtype=None, metadata=None):
     """Writes a captioner; every file is whole or the old one.
 
     Args:
         captioner: a `ShowAttendTell`.
         folder: made if need be.
-        encoder: whether the trunk's weights go along. Without them `load` fetches
-            ImageNet weights, or takes a file.
+        encoder: whether the trunk's weights go along; by default if they are not those
+            of this package. Without them `load` takes the trunk's ImageNet weights, or
+            a file.
         dtype: storage type of the weight matrices, e.g. `float16`; as they are by
             default. Vectors stay as they are: they are small, and a batch
             normalisation's variance may be above 65504.
         metadata: JSON values to keep beside: recipe, scores, data.
     """
     folder = pathlib.Path(folder)
+    if encoder is None:
+        encoder = not captioner.encoder.packaged
     weights = {
         name: _stored(variable.numpy(), dtype)
         for name, variable in named_weights(captioner).items()
@@ -91,7 +94,7 @@ def load(kind, folder, *, encoder_weights=None):
         kind: `ShowAttendTell`, or a subclass.
         folder: what `find` finds.
         encoder_weights: a path, for a captioner saved without its encoder; by default
-            Keras downloads the ImageNet weights it was trained on.
+            the ImageNet weights it was trained on, see `Encoder`.
 
     Returns:
         a `kind`.
