@@ -377,7 +377,7 @@ class ShowAttendTell(keras.Model):
                 logits = tf.gather(logits, data["rows"])
             tokens = tf.cast(data["tokens"], tf.int32)
             objective += losses.detection(logits, tokens)
-        return -tf.reduce_mean(objective), trace
+        return -losses.mean_over_captions(objective, trace.mask), trace
 
     def use(self, estimator):
         """Changes the estimator between calls of `fit`, say after a soft warm-up.

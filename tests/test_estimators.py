@@ -573,6 +573,74 @@ def test_padding_contributes_exactly_nothing(estimator, monkeypatch):
         assert not np.any(value.numpy()[..., -3:])
 
 
+OWNERS = [
+    Reinforce(baseline="nvil", normalise_advantage=True, reward="to_go"),
+    WsRam(samples=3, proposal="inference"),
+    Variational(),
+    GumbelSoftmax(temperature=2.0, anneal_steps=7),
+]
+EVERY = [
+    *(kind() for kind in ESTIMATORS.values()),
+    *OWNERS,
+    Reinforce(batch_sum=True, lambda_e=0.1, semi_sampling=0.5),
+    Reinforce(baseline="soft", reward="to_go"),
+    StepMarginal(carry="sampled", top_k=2),
+]
+OPTIONS = {
+    "plain": {},
+    "terms": {"lambda_ds": 0.3, "label_smoothing": 0.1, "detector_size": 4},
+    "own words": {"scheduled_sampling": 0.5},
+    "shared images": {"rows": True},
+}
+
+
+def filled(data, number):
+    """The batch with captions behind that have no words."""
+    tokens = tf.pad(data["tokens"], [[0, number], [0, 0]])
+    if "rows" in data:
+        return {**data, "tokens": tokens, "rows": tf.pad(data["rows"], [[0, number]])}
+    annotations = tf.pad(
+        data["annotations"], [[0, number], [0, 0], [0, 0]], constant_values=2.0
+    )
+    return {"annotations": annotations, "tokens": tokens}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("estimator", EVERY, ids=label)
+def test_captions_without_words_contribute_exactly_nothing(
+    estimator, options, monkeypatch
+):
+    """To loss, gradient, state and logs: they only fill a batch up to its size."""
+    options = dict(options)
+    probability, rows = (options.pop(k, 0) for k in ("scheduled_sampling", "rows"))
+    estimator = type(estimator).from_config(estimator.get_config())
+    model = toy(estimator, **options)
+    model.scheduled_sampling = probability
+    monkeypatch.setattr(model, "_seed", lambda: tf.constant([17, 5]))
+    data = batch(model, lengths=(4, 2, 3))
+    if rows:
+        data = {**data, "rows": tf.constant([0, 2, 2])}
+    state = estimator.non_trainable_variables
+    found = []
+    for number in (0, 3):
+        settled(model)
+        model.reset_metrics()
+
+        def loss(number=number):
+            loss.found = model.loss_of(filled(data, number))
+            return loss.found[0]
+
+        gradient = gradients(model, loss)
+        value, trace = loss.found
+        logs = model._logs(value, trace, estimator.statistics(trace))
+        estimator.update(trace)
+        found.append([gradient, *logs.values(), *(v.numpy() for v in state)])
+        for variable in state:
+            variable.assign(tf.zeros_like(variable))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-6)
+
+
 def test_arctic_surrogate_is_the_formula_of_the_authors_code():
     """method.md, section 3: the reward is the mean NLL, divided by 10, summed."""
     estimator = Reinforce(
@@ -635,14 +703,6 @@ def test_every_preset_can_have_every_estimator(name):
     config = kind(**wanted.estimator_options(kind)).get_config()
     for field in ("temperature", "carry", "top_k"):
         assert config.get(field) in (None, getattr(wanted, field))
-
-
-OWNERS = [
-    Reinforce(baseline="nvil", normalise_advantage=True, reward="to_go"),
-    WsRam(samples=3, proposal="inference"),
-    Variational(),
-    GumbelSoftmax(temperature=2.0, anneal_steps=7),
-]
 
 
 @pytest.mark.parametrize("estimator", OWNERS, ids=label)

@@ -34,6 +34,11 @@ class Trace(NamedTuple):
     """`[S, B, T]`, to be maximised too: a term whose *gradient* has the mean zero."""
 
     @property
+    def captions(self):
+        """How many captions have words: the others only fill the batch."""
+        return tf.reduce_sum(tf.reduce_max(self.mask, axis=-1))
+
+    @property
     def log_p_location(self):
         """log p(s_t | a) `[S, B, T]` (eq. 8).
 
@@ -103,9 +108,12 @@ class Estimator(keras.layers.Layer):
 
     def draw(self, logits, seed, step):
         """One-hot places `[S, B, L]` from the logits of one step (eq. 8-9)."""
-        return tfd.OneHotCategorical(logits=logits, dtype=logits.dtype).sample(
+        # Image by image, as in `noise`.
+        logits = tf.transpose(logits, [1, 0, 2])
+        drawn = tfd.OneHotCategorical(logits=logits, dtype=logits.dtype).sample(
             seed=tf.random.experimental.stateless_fold_in(seed, step)
         )
+        return tf.transpose(drawn, [1, 0, 2])
 
     def select(self, logits, *, training, seed, step):
         """Weights of the locations at one step; here one place drawn from alpha.

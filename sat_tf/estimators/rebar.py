@@ -3,8 +3,8 @@
 import keras
 import tensorflow as tf
 
+from sat_tf.estimators import noise
 from sat_tf.estimators.base import check_choice
-from sat_tf.estimators.gumbel_softmax import TINY
 from sat_tf.estimators.reinforce import Reinforce
 
 
@@ -48,8 +48,8 @@ class Rebar(Reinforce):
         trace, words = super().trace(captioner, data, seed)
         baseline = self.rewards(trace) - self.advantage(trace)
         later = tf.pad(baseline[..., 1:], [[0, 0], [0, 0], [0, 1]])
-        noise = self.noise(tf.shape(trace.weights), seed)
-        z = conditional(trace.log_alpha, trace.weights, noise)
+        drawn = self.noise(tf.shape(trace.weights), seed)
+        z = conditional(trace.log_alpha, trace.weights, drawn)
         score, slope = self._control(captioner, data, trace, tf.stop_gradient(z))
         correction = tf.reduce_sum(slope * (trace.log_alpha - z), axis=-1)
         return trace._replace(
@@ -71,12 +71,11 @@ class Rebar(Reinforce):
 
     def noise(self, shape, seed):
         """Standard exponential `shape`, `[S, B, T, L]`."""
-        s, b, t, places = tf.unstack(shape)
-        # Steps first: padding then draws no other noise for the words before it.
-        uniform = tf.random.stateless_uniform(
-            [t, s, b, places],
+        samples, images, steps, places = tf.unstack(shape)
+        uniform = noise.by_step(
+            lambda _, seed: noise.uniform([samples, images, places], seed),
             tf.random.experimental.stateless_fold_in(seed, -1),
-            minval=TINY,
+            steps,
         )
         return -tf.math.log(tf.transpose(uniform, [1, 2, 0, 3]))
 
