@@ -18,6 +18,19 @@ def log_likelihood(logits, tokens):
     return tf.where(words > 0, log_p, 0.0)
 
 
+def mean_over_captions(values, tokens):
+    """Mean over the captions of a batch; rows that are all padding are none.
+
+    Args:
+        values: `[B]`. tokens: int32 `[B, T]`, 0 at padding.
+
+    Returns:
+        scalar, that of the batch without such rows.
+    """
+    captions = tf.cast(tokens[:, 0] > 0, values.dtype)
+    return tf.reduce_sum(captions * values) / tf.maximum(tf.reduce_sum(captions), 1)
+
+
 def mean_log_p(logits, log_p_word, tokens):
     """Mean of log p over the whole vocabulary: what label smoothing rewards.
 

@@ -176,7 +176,7 @@ class Reinforce(Estimator):
         entropy = tf.reduce_sum(trace.entropy, axis=-1)
         attention = self.lambda_r * score + self.lambda_e * entropy
         if self.batch_sum:
-            attention *= tf.cast(tf.shape(attention)[1], attention.dtype)
+            attention *= tf.reduce_sum(trace.mask[:, 0])  # captions
         likelihood = tf.reduce_sum(trace.log_p_word, axis=-1)
         total = tf.reduce_mean(likelihood + attention, axis=0)
         return total - self._critic_error(trace)
