@@ -25,6 +25,7 @@ class ShowAttendTell(keras.Model):
     `"annotations": [B, L, D]` (features computed once by `encode`) in place of
     `"image"`. Tokens end in `<eos>` and are padded with 0. Captions that share images
     may come with fewer of them and `"rows"`, int `[B]`: which one each is about.
+    Rows of tokens that are all 0 fill a batch up and count for nothing.
     Words to go in that are not the caption's own come as `"inputs"`, int `[B, T]`.
     `"location_bias"` `[B, T, L]`, if there, is added to the location logits (eq. 4).
 
