@@ -9,8 +9,10 @@ import io
 import os
 import warnings
 
+import numpy as np
 import PIL.Image
 import PIL.ImageOps
+import PIL.TiffImagePlugin
 import tensorflow as tf
 
 from sat_tf import image_headers
@@ -19,10 +21,18 @@ from sat_tf.image_headers import image_size
 MODES = ("crop", "squash", "none")
 # "resized so that the shortest side is 256, then centre crop 224" (section 5.2).
 _SHORTEST_SIDE = 256 / 224
-# What an untrusted image may unpack to; a 50-megapixel photograph passes.
+# What an image may unpack to; a 50-megapixel photograph passes.
 MAX_PIXELS = 64_000_000
+# What the sides of a larger JPEG are divided by, so that it unpacks to no more.
+SHRINKS = (1, 2, 4)
 _LARGE = 4_000_000  # pixels
-OK, UNKNOWN, TOO_LARGE, BROKEN = range(4)
+OK, UNKNOWN, TOO_LARGE, BROKEN, WRONG_SIZE = range(5)
+# What white may be in Pillow's modes of more than 8 bits.
+_WHITE = {"F": (1, 255), "I": (255, 65535), "I;16": (65535,)}
+# Where the brightest of more than 8 bits is darker than an eighth of white, they are
+# numbers of another range, of 12 bits say, or were not made to be looked at.
+_DARKEST = 1 / 8
+_NOT_WHITE = "it is not clear which of its values is white"
 
 __all__ = [
     "MAX_PIXELS",
@@ -41,35 +51,62 @@ __all__ = [
 def decode(contents):
     """Decode one image to upright RGB, uint8 `[H, W, 3]`.
 
-    JPEG (grey, CMYK, with EXIF orientation), PNG (grey, palette, 16 bits; transparent
-    on white), BMP of 24 or 32 bits, and the first frame of a GIF.
+    JPEG (grey, CMYK), PNG (grey, palette, 16 bits), BMP of 24 or 32 bits, and the first
+    frame of a GIF. EXIF orientations of JPEG and PNG are undone; what is transparent in
+    PNG and GIF is white. A JPEG of more than `MAX_PIXELS` comes at a half or a quarter
+    of its size.
 
     Args:
         contents: scalar string tensor, the encoded file.
 
     Raises:
-        tf.errors.InvalidArgumentError: the bytes are none of these, or broken.
+        tf.errors.InvalidArgumentError: the bytes are none of these, broken, or would
+            unpack to more than `MAX_PIXELS`.
     """
     header = image_headers.read(contents[tf.newaxis])
-    return _decode(contents, *(x[0] for x in header))
+    shrink = _shrink(header, MAX_PIXELS)[0]
+    fits = tf.debugging.Assert(shrink > 0, [_largest(MAX_PIXELS)])
+    with tf.control_dependencies([fits]):
+        contents = tf.identity(contents)
+    return _decode(contents, shrink, *(x[0] for x in header))
+
+
+def _shrink(header, max_pixels):
+    """The least of `SHRINKS` that keeps files to `max_pixels`: int32 `[B]`, 0: none."""
+    shrinks = tf.constant(SHRINKS, tf.int64)
+    sides = tf.cast(header.size, tf.int64)[:, tf.newaxis]
+    n_pixels = tf.reduce_prod(-(-sides // shrinks[:, tf.newaxis]), axis=-1)
+    fits = (n_pixels <= max_pixels) & (header.in_rows[:, tf.newaxis] | (shrinks < 2))
+    least = tf.gather(SHRINKS, tf.argmax(fits, axis=-1))
+    return tf.where(tf.reduce_any(fits, axis=-1), least, 0)
+
+
+def _largest(max_pixels):
+    most = max_pixels * SHRINKS[-1] ** 2
+    return (
+        f"image too large: send one of at most {max_pixels} pixels, or a JPEG that is "
+        f"not progressive of at most {most}"
+    )
 
 
 @tf.function(autograph=False)
-def _decode(contents, size, orientation, pixels):
+def _decode(contents, shrink, *header):
     """`decode` of a file whose `Header` has been read."""
+    header = image_headers.Header(*header)
 
     def is_(kind):
         return image_headers.starts_with(contents, kind)
 
     image = tf.case(
         [
-            (is_(image_headers.JPEG), lambda: _jpeg(contents, orientation)),
+            (is_(image_headers.JPEG), lambda: _jpeg(contents, shrink)),
             (is_(image_headers.PNG), lambda: _png(contents)),
-            (is_(image_headers.GIF), lambda: _gif(contents, pixels)),
+            (is_(image_headers.GIF), lambda: _gif(contents, header)),
         ],
-        default=lambda: _bmp(contents, size),
+        default=lambda: _bmp(contents, header.size),
     )
-    return tf.ensure_shape(image, [None, None, 3])
+    image = tf.ensure_shape(image, [None, None, 3])
+    return _upright(image, header.orientation)
 
 
 def resize(image, size=(224, 224), mode="crop"):
@@ -81,16 +118,14 @@ def resize(image, size=(224, 224), mode="crop"):
         mode: `crop` scales the shortest side to 256/224 of `size`, keeping the
             aspect, and cuts out the centre, as the paper does; `squash` scales both
             sides; `none` expects the size to be right already.
+
+    Raises:
+        tf.errors.InvalidArgumentError: with `none`, an image of another size.
     """
     check_mode(mode)
     if mode == "none":
-        tf.debugging.assert_equal(
-            tf.shape(image)[:2],
-            tf.constant(size),
-            f"Expected images of size {tuple(size)} with resize mode 'none'. "
-            "Choose 'crop' or 'squash' to have them resized.",
-        )
-    elif mode == "squash":
+        return tf.cast(_expect_size(tf.convert_to_tensor(image), size), tf.float32)
+    if mode == "squash":
         image = tf.image.resize(image, size, antialias=True)
     else:
         sides = tf.cast(tf.shape(image)[:2], tf.float32)
@@ -102,6 +137,31 @@ def resize(image, size=(224, 224), mode="crop"):
     return tf.cast(tf.ensure_shape(image, [*size, 3]), tf.float32)
 
 
+def _expect_size(image, size):
+    """The image, where it has the size (height, width) already."""
+    expected = (
+        f"Expected images of {size[0]} x {size[1]} pixels (height x width), as resize "
+        "mode 'none' does. Received: "
+    )
+    fix = ". Choose 'crop' or 'squash' to have them resized."
+    if image.shape[:2].is_fully_defined():
+        height, width = image.shape[:2]
+        if (height, width) != tuple(size):
+            raise tf.errors.InvalidArgumentError(
+                None, None, f"{expected}{height} x {width}{fix}"
+            )
+        return image
+    found = tf.shape(image)[:2]
+    said = tf.strings.reduce_join(tf.strings.as_string(found), separator=" x ")
+    right = tf.reduce_all(tf.equal(found, tf.constant(size)))
+    message = tf.strings.join([expected, said, fix])
+    with tf.control_dependencies([tf.debugging.Assert(right, [message])]):
+        image = tf.identity(image)
+    # Not `ensure_shape`: TensorFlow would have it fail first, which says less.
+    image.set_shape([*size, 3])
+    return image
+
+
 def decode_batch(contents, size=(224, 224), mode="crop", max_pixels=MAX_PIXELS):
     """Decode and resize untrusted files; a bad one spoils none of the others.
 
@@ -109,7 +169,9 @@ def decode_batch(contents, size=(224, 224), mode="crop", max_pixels=MAX_PIXELS):
         contents: string tensor `[B]`.
         size: height and width wanted.
         mode: as in `resize`.
-        max_pixels: a header that promises more is refused before decoding.
+        max_pixels: what an image may unpack to; a JPEG that would unpack to more is
+            decoded at a half or a quarter of its size. A header that promises more is
+            refused before decoding.
 
     Returns:
         float32 `[B, *size, 3]`, zeros where an image failed, and string `[B]`: what is
@@ -118,6 +180,12 @@ def decode_batch(contents, size=(224, 224), mode="crop", max_pixels=MAX_PIXELS):
     n_images = tf.size(contents)
     header = image_headers.read(contents)
     n_pixels = tf.reduce_prod(tf.cast(header.size, tf.int64), axis=-1)
+    shrink = _shrink(header, max_pixels)
+    status = tf.where(shrink > 0, BROKEN, TOO_LARGE)
+    if mode == "none":
+        status = tf.where(_has_size(header, size), status, WRONG_SIZE)
+    status = tf.where(n_pixels > 0, status, UNKNOWN)
+    promising = tf.equal(status, BROKEN)
 
     @tf.function(autograph=False)
     def unpack(index, encoded, *header):
@@ -126,15 +194,16 @@ def decode_batch(contents, size=(224, 224), mode="crop", max_pixels=MAX_PIXELS):
     def unpacked(wanted, parallel):
         # A graph has no try: a data set that drops its failing elements stands in.
         chosen = [
-            tf.boolean_mask(x, wanted) for x in (tf.range(n_images), contents, *header)
+            tf.boolean_mask(x, wanted & promising)
+            for x in (tf.range(n_images), contents, shrink, *header)
         ]
         files = tf.data.Dataset.from_tensor_slices(tuple(chosen))
         return files.map(unpack, num_parallel_calls=parallel).ignore_errors()
 
     # Large ones one by one, so that a batch of them does not fill the memory.
     is_large = n_pixels > _LARGE
-    images = unpacked((n_pixels > 0) & ~is_large, tf.data.AUTOTUNE)
-    images = images.concatenate(unpacked(is_large & (n_pixels <= max_pixels), None))
+    images = unpacked(~is_large, tf.data.AUTOTUNE)
+    images = images.concatenate(unpacked(is_large, None))
     spare = tf.data.Dataset.from_tensors((n_images, tf.zeros([*size, 3])))
     indices, images = (
         images.concatenate(spare)
@@ -144,18 +213,46 @@ def decode_batch(contents, size=(224, 224), mode="crop", max_pixels=MAX_PIXELS):
     indices = indices[:, tf.newaxis]
     images = tf.scatter_nd(indices, images, [n_images + 1, *size, 3])[:-1]
     fine = tf.scatter_nd(indices, tf.ones_like(indices[:, 0]), [n_images + 1])[:-1]
-    status = tf.where(n_pixels > max_pixels, TOO_LARGE, BROKEN)
-    status = tf.where(n_pixels > 0, status, UNKNOWN)
     status = tf.where(fine > 0, OK, status)
-    messages = tf.constant(
+    return tf.ensure_shape(images, [None, *size, 3]), tf.where(
+        tf.equal(status, WRONG_SIZE),
+        _wrong_size(header, size),
+        tf.gather(
+            [
+                "",
+                "not an image that can be read: send a JPEG, PNG, GIF or 24-bit BMP "
+                "file",
+                _largest(max_pixels),
+                "broken image: it cannot be decoded; save it anew and send it again",
+                "",
+            ],
+            status,
+        ),
+    )
+
+
+def _upright_size(header):
+    """Heights and widths int32 `[B, 2]` of files once they are decoded."""
+    on_side = header.orientation[:, tf.newaxis] >= 5
+    return tf.where(on_side, header.size[:, ::-1], header.size)
+
+
+def _has_size(header, size):
+    return tf.reduce_all(tf.equal(_upright_size(header), tf.constant(size)), axis=-1)
+
+
+def _wrong_size(header, size):
+    """What is said of images of another size: string `[B]`."""
+    found = tf.strings.as_string(_upright_size(header))
+    found = tf.strings.reduce_join(found, axis=-1, separator=" x ")
+    wanted = f"{size[0]} x {size[1]}"
+    return tf.strings.join(
         [
-            "",
-            "not an image that can be read: send a JPEG, PNG, GIF or 24-bit BMP file",
-            f"image too large: send one of at most {max_pixels} pixels",
-            "broken image: it cannot be decoded; save it anew and send it again",
+            f"wrong size: expected {wanted} pixels (height x width), received ",
+            found,
+            f"; resize the image to {wanted} and send it again",
         ]
     )
-    return tf.ensure_shape(images, [None, *size, 3]), tf.gather(messages, status)
 
 
 def load(image, size=(224, 224), mode="crop"):
@@ -182,12 +279,15 @@ def load(image, size=(224, 224), mode="crop"):
                 f"Expected the path of an image. Received: image={name!r} "
                 f"({error.strerror}). Check the path."
             ) from error
+    contents = to_decodable(contents, name)
     try:
-        pixels = decode(to_decodable(contents))
-    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        pixels = decode(contents)
+    except tf.errors.InvalidArgumentError as error:
+        if _NOT_WHITE in str(error):
+            raise _no_white(name, "16-bit values make a black image") from error
         raise ValueError(
-            f"Expected an image that can be decoded. Received: image={name!r}. "
-            "Save it anew as JPEG or PNG."
+            f"Expected an image that can be decoded. Received: image={name!r}, which "
+            "breaks off or is damaged. Save it anew as JPEG or PNG."
         ) from error
     try:
         return resize(pixels, size, mode).numpy()
@@ -199,31 +299,92 @@ def load(image, size=(224, 224), mode="crop"):
         ) from error
 
 
-def to_decodable(contents):
+def to_decodable(contents, name="<bytes>"):
     """The same bytes where `decode` knows the format, else a PNG made by Pillow.
 
+    Args:
+        contents: bytes of an encoded image.
+        name: what messages call it.
+
     Raises:
-        ValueError: no reader knows these bytes.
+        ValueError: no reader knows these bytes, they would unpack to more than
+            `MAX_PIXELS`, or hold numbers of which nobody can tell what is white.
     """
-    if image_size(contents).numpy().all():
+    header = image_headers.read(tf.convert_to_tensor(contents)[tf.newaxis])
+    height, width = header.size[0].numpy()
+    if height and width:
+        if not _shrink(header, MAX_PIXELS)[0]:
+            raise _too_large(name, f"{height} x {width} (height x width)")
         return contents
     try:
         with warnings.catch_warnings():
             # Pillow warns of a bomb from 89 megapixels; from 179 it raises.
-            warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
-            image = PIL.ImageOps.exif_transpose(PIL.Image.open(io.BytesIO(contents)))
-        if image.mode.startswith("I;16"):  # convert() would clip at 255
-            image = image.point(lambda value: value / 257).convert("L")
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+            image = PIL.Image.open(io.BytesIO(contents))
+        if image.width * image.height > MAX_PIXELS:
+            raise _too_large(name, f"{image.height} x {image.width} (height x width)")
         encoded = io.BytesIO()
-        mode = "RGBA" if image.has_transparency_data else "RGB"
-        image.convert(mode).save(encoded, "PNG", compress_level=1)
+        _to_colours(image, name).save(encoded, "PNG", compress_level=1)
+    except PIL.Image.DecompressionBombError as error:
+        raise _too_large(name, str(error)) from error
+    except _Refused:
+        raise
     except Exception as error:  # Pillow's readers raise what they like.
-        raise ValueError(
-            "Expected the bytes of an image (JPEG, PNG, GIF, BMP, WebP, TIFF). "
-            f"Received: {len(contents)} bytes beginning with {contents[:8]!r}. "
-            "Save the image anew as JPEG or PNG."
+        raise _Refused(
+            "Expected an image that can be decoded (JPEG, PNG, GIF, BMP, WebP, TIFF). "
+            f"Received: image={name!r} of {len(contents)} bytes beginning with "
+            f"{contents[:8]!r}. Save it anew as JPEG or PNG."
         ) from error
     return encoded.getvalue()
+
+
+class _Refused(ValueError):
+    """Says already what is wrong with the image."""
+
+
+def _too_large(name, size):
+    return _Refused(
+        f"Expected an image of at most {MAX_PIXELS} pixels, or a JPEG that is not "
+        f"progressive of at most {MAX_PIXELS * SHRINKS[-1] ** 2}. "
+        f"Received: image={name!r}, {size}. Scale it down; a captioner looks at a few "
+        "hundred pixels a side."
+    )
+
+
+def _no_white(name, values):
+    return _Refused(
+        f"Expected numbers that fill the range of their type. Received: image={name!r}"
+        f", whose {values}: {_NOT_WHITE}. Scale them so that white is the largest, and "
+        "save the image anew as a PNG of 8 bits."
+    )
+
+
+def _to_colours(image, name):
+    """A Pillow image, upright, as RGB or RGBA, whatever numbers it holds."""
+    # Of more bits in several colours, Pillow reads the upper 8.
+    bits = getattr(image, "tag_v2", {}).get(PIL.TiffImagePlugin.BITSPERSAMPLE, (8,))
+    image = PIL.ImageOps.exif_transpose(image)
+    mode = image.mode.rstrip("BLN") if image.mode.startswith("I;16") else image.mode
+    if mode in _WHITE:
+        image = _to_eight_bits(image, _WHITE[mode], name)
+    colours = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    brightest = max(high for _, high in colours.convert("RGB").getextrema())
+    if max(bits) > 8 and brightest < 255 * _DARKEST:
+        raise _no_white(name, f"{max(bits)}-bit values make a black image")
+    return colours
+
+
+def _to_eight_bits(image, whites, name):
+    """Grey numbers as grey of 8 bits, where it is clear which of `whites` is white."""
+    values = np.asarray(image)
+    low, high = values.min(), values.max()
+    white = next((white for white in whites if high <= white), None)
+    # No comparison holds for nan.
+    if white is None or not (low >= 0 and high >= white * _DARKEST):
+        raise _no_white(
+            name, f"{values.dtype.name} values lie between {low:g} and {high:g}"
+        )
+    return PIL.Image.fromarray((values * (255 / white)).astype(np.uint8))
 
 
 def check_mode(mode):
@@ -235,10 +396,15 @@ def check_mode(mode):
         )
 
 
-def _jpeg(contents, orientation):
-    # The accurate transform agrees with Pillow's; the default one is coarser.
-    image = tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
-    return _upright(image, orientation)
+def _jpeg(contents, shrink):
+    def decoder(ratio):
+        # The accurate transform agrees with Pillow's; the default one is coarser.
+        return lambda: tf.io.decode_jpeg(
+            contents, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE"
+        )
+
+    cases = [(tf.equal(shrink, ratio), decoder(ratio)) for ratio in SHRINKS[1:]]
+    return tf.case(cases, default=decoder(1))
 
 
 def _upright(image, orientation):
@@ -258,22 +424,46 @@ def _png(contents):
     image = tf.io.decode_png(contents, channels=0)
     n_channels = tf.shape(image)[-1]
     has_alpha = tf.equal(n_channels % 2, 0)
+    has_16_bits = tf.equal(tf.strings.substr(contents, 24, 1), b"\x10")
+    colours = n_channels - tf.cast(has_alpha, tf.int32)
+    fine = tf.cond(
+        has_16_bits,
+        lambda: tf.reduce_max(image[..., :colours]) >= round(255 * _DARKEST),
+        lambda: True,
+    )
+    with tf.control_dependencies([tf.debugging.Assert(fine, [_NOT_WHITE])]):
+        image = tf.identity(image)
     image = tf.cond(has_alpha, lambda: _on_white(image), lambda: image)
     return tf.broadcast_to(image, tf.concat([tf.shape(image)[:2], [3]], 0))
 
 
 def _on_white(image):
     """Lay pixels whose last channel is the opacity on white paper; uint8."""
-    image = tf.cast(image, tf.int32)
+    image = tf.cast(image, tf.uint16)  # 255 * 255 + 127 fits
     colours, opacity = image[..., :-1], image[..., -1:]
     on_white = (colours * opacity + 255 * (255 - opacity) + 127) // 255
     return tf.cast(on_white, tf.uint8)
 
 
-def _gif(contents, pixels):
-    end = image_headers.gif_frame_end(contents, pixels)
+def _gif(contents, header):
+    end = image_headers.gif_frame_end(contents, header.pixels)
     first = tf.strings.substr(contents, 0, end) + b";"
-    return tf.io.decode_gif(first)[0]
+    return tf.io.decode_gif(_opaque(first, header.control, header.clear))[0]
+
+
+def _opaque(gif, control, clear):
+    """A GIF whose transparent colour is a white one: TensorFlow would make it black."""
+
+    def replaced(file, at, new):
+        rest = tf.strings.substr(file, at + len(new), tf.strings.length(file))
+        return tf.strings.substr(file, 0, at) + new + rest
+
+    return tf.cond(
+        clear > 0,
+        # The flags of the extension, and the colour.
+        lambda: replaced(replaced(gif, control + 3, b"\0"), clear, b"\xff\xff\xff"),
+        lambda: gif,
+    )
 
 
 def _bmp(contents, size):

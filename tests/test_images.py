@@ -1,7 +1,9 @@
 """Images: every kind of file, the sizes in headers, resizing, broken bytes."""
 
 import io
+import struct
 import time
+import zlib
 
 import hypothesis
 import hypothesis.strategies as st
@@ -57,7 +59,80 @@ def test_sixteen_bits_keep_their_range():
     np.testing.assert_array_equal(decoded[..., 0], expected)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def ramp(white, dtype):
+    """From black to `white`, evenly."""
+    return np.linspace(0, white, 48 * 64).reshape(48, 64).astype(dtype)
+
+
+def deep_tiff(white):
+    """A TIFF of three colours of 16 bits, which Pillow reads but does not write."""
+    pixels = np.stack([ramp(white, "<u2")] * 3, -1).tobytes()
+    fields = [(256, 3, 1, 64), (257, 3, 1, 48), (258, 3, 3, 8 + len(pixels))]
+    fields += [(259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 8), (277, 3, 1, 3)]
+    fields += [(278, 3, 1, 48), (279, 4, 1, len(pixels))]
+    parts = [struct.pack("<2sHI", b"II", 42, 8 + len(pixels) + 6), pixels]
+    parts += [struct.pack("<4H", 16, 16, 16, len(fields))]
+    parts += [struct.pack("<HHII", *field) for field in fields]
+    return b"".join([*parts, struct.pack("<I", 0)])
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        encode(PIL.Image.fromarray(ramp(1, np.float32)), "TIFF"),
+        encode(PIL.Image.fromarray(ramp(255, np.float32)), "TIFF"),
+        encode(PIL.Image.fromarray(ramp(255, np.int32)), "TIFF"),
+        encode(PIL.Image.fromarray(ramp(65535, np.int32)), "TIFF"),
+        encode(PIL.Image.fromarray(ramp(65535, np.uint16)), "TIFF"),
+        encode(PIL.Image.fromarray(ramp(65535, ">u2")), "TIFF"),
+        deep_tiff(65535),
+    ],
+    ids=["0..1", "0..255", "i32 0..255", "i32 0..65535", "u16", "big u16", "rgb16"],
+)
+def test_numbers_of_more_bits_are_scaled(contents):
+    shown = images.load(contents, (48, 64), "none")
+    assert np.abs(shown - ramp(255, np.float32)[..., np.newaxis]).max() <= 1
+
+
+def with_nan():
+    values = ramp(1, np.float32)
+    values[3, 5] = np.nan
+    return values
+
+
+@pytest.mark.parametrize(
+    ("contents", "received"),
+    [
+        (encode(PIL.Image.fromarray(values), kind), received)
+        for values, kind, received in [
+            (ramp(9000, np.float32), "TIFF", "float32 values lie between 0 and 9000"),
+            (ramp(2, np.float32), "TIFF", "between 0 and 2"),
+            (ramp(1, np.float32) - 0.5, "TIFF", "between -0.5 and 0.5"),
+            (ramp(0, np.float32), "TIFF", "between 0 and 0"),
+            (with_nan(), "TIFF", "between nan and nan"),
+            (ramp(1_000_000, np.int32), "TIFF", "int32 values .* and 1e"),
+            (ramp(20, np.int32), "TIFF", "between 0 and 20"),
+            (ramp(4095, np.uint16), "TIFF", "uint16 values lie between 0 and 4095"),
+            (ramp(4095, np.uint16), "PNG", "16-bit values make a black image"),
+        ]
+    ]
+    + [(deep_tiff(4095), "16-bit values make a black image")],
+)
+def test_numbers_that_may_mean_anything_are_refused(tmp_path, contents, received):
+    """Black or white all over, they would be learned from without a word."""
+    path = tmp_path / "heights.tif"
+    path.write_bytes(contents)
+    with pytest.raises(ValueError, match=f"heights.tif.*{received}.*PNG of 8 bits"):
+        images.load(path)
+
+
+def test_a_batch_refuses_16_bits_that_would_be_black():
+    dark = encode(PIL.Image.fromarray(ramp(4095, np.uint16)), "PNG")
+    _, errors = images.decode_batch(tf.constant([dark, FILES["png"]]), (16, 16))
+    assert errors[0].numpy().startswith(b"broken image") and errors[1] == b""
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "TIFF"])
 def test_transparency_shows_white(kind):
     image = picture()
     image.putalpha(PIL.Image.new("L", image.size, 0))
@@ -65,8 +140,9 @@ def test_transparency_shows_white(kind):
     assert images.decode(contents).numpy().min() == 255
 
 
-def test_transparent_palette_shows_white():
-    contents = encode(picture().quantize(4), "PNG", transparency=0)
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_transparent_palette_shows_white(kind):
+    contents = encode(picture().quantize(4), kind, transparency=0)
     expected = PIL.Image.open(io.BytesIO(contents)).convert("RGBA")
     expected = np.asarray(expected)
     hidden = expected[..., 3:] == 0
@@ -79,13 +155,48 @@ def test_transparent_palette_shows_white():
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("order", ["little", "big"])
 def test_orientation_of_a_phone_is_honoured(orientation, order):
+    contents = encode(
+        picture(), "JPEG", exif=on_its_side(orientation, order), comment=b"x" * 500
+    )
+    assert_upright(contents, tolerance=2)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_orientation_is_honoured_in_every_format(kind, orientation):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    contents = encode(picture(), kind, exif=exif, **options)
+    assert_upright(images.to_decodable(contents))
+
+
+@pytest.mark.parametrize("mark", [b"", b"Exif\0\0"])
+def test_orientation_of_a_png_behind_other_chunks(mark):
+    """Some writers leave the mark of JPEG's EXIF in."""
+    plain = encode(picture(), "PNG")
+
+    def chunk(kind, content):
+        checksum = zlib.crc32(kind + content).to_bytes(4, "big")
+        return len(content).to_bytes(4, "big") + kind + content + checksum
+
+    exif = mark + on_its_side(6).tobytes().removeprefix(b"Exif\0\0")
+    chunks = chunk(b"tEXt", b"Comment\0" + b"x" * 500) + chunk(b"eXIf", exif)
+    assert_upright(plain[:33] + chunks + plain[33:])
+
+
+def on_its_side(orientation, order="little"):
     exif = PIL.Image.Exif()
     exif.endian = "<" if order == "little" else ">"
     exif[0x010F], exif[0x0112], exif[0x8769] = "maker", orientation, {0x9000: b"0230"}
-    contents = encode(picture(), "JPEG", exif=exif, comment=b"x" * 500)
+    return exif
+
+
+def assert_upright(contents, tolerance=0):
     upright = PIL.ImageOps.exif_transpose(PIL.Image.open(io.BytesIO(contents)))
     decoded = images.decode(contents).numpy()
-    assert np.abs(decoded.astype(int) - np.asarray(upright)).max() <= 2
+    assert decoded.shape[:2] == (upright.height, upright.width)
+    assert np.abs(decoded.astype(int) - np.asarray(upright)).max() <= tolerance
 
 
 def test_animation_gives_its_first_frame_only():
@@ -169,6 +280,98 @@ def test_load_names_the_file_of_a_wrong_size(tmp_path):
     path.write_bytes(FILES["jpeg"])
     with pytest.raises(ValueError, match=r"(?s)holiday.jpg.*\(48, 64\)"):
         images.load(path, (8, 8), "none")
+
+
+def test_none_names_both_sizes_in_a_graph():
+    """In training caches and in SavedModels, where no size is known beforehand."""
+    spec = tf.TensorSpec([None, None, 3], tf.uint8)
+    graph = tf.function(
+        lambda image: images.resize(image, (8, 9), "none"), input_signature=[spec]
+    )
+    assert graph(np.zeros([8, 9, 3], np.uint8)).shape == (8, 9, 3)
+    message = "8 x 9 pixels.*Received: 48 x 64"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        graph(np.asarray(picture()))
+
+
+def test_batch_names_both_sizes():
+    on_side = encode(picture(48, 64), "JPEG", exif=on_its_side(6))
+    batch = tf.constant([FILES["png"], on_side, FILES["gif"][:5]])
+    pixels, errors = images.decode_batch(batch, (64, 48), "none")
+    assert errors[0].numpy().decode() == (
+        "wrong size: expected 64 x 48 pixels (height x width), received 48 x 64; "
+        "resize the image to 64 x 48 and send it again"
+    )
+    assert errors[1] == b"" and errors[2].numpy().startswith(b"not an image")
+    np.testing.assert_array_equal(pixels[1], images.load(on_side, (64, 48), "none"))
+
+
+@pytest.fixture(scope="module")
+def phone():
+    """A JPEG of 108 megapixels, on its side: dark at the top once it is upright."""
+    image = PIL.Image.new("L", (12000, 9000), 200)
+    image.paste(50, (0, 0, 6000, 9000))
+    return encode(image, "JPEG", exif=on_its_side(6))
+
+
+def test_a_photograph_of_108_megapixels_is_decoded_at_half_its_size(phone):
+    assert images.to_decodable(phone) is phone
+    decoded = images.decode(phone)
+    assert decoded.shape == (6000, 4500, 3)
+    pixels, errors = images.decode_batch(tf.constant([phone]), (16, 16))
+    assert errors[0] == b""
+    np.testing.assert_array_equal(pixels[0], images.load(phone, (16, 16)))
+    rows = pixels[0].numpy().mean((1, 2)).round()
+    assert set(rows[:7]) == {50.0} and set(rows[9:]) == {200.0}
+
+
+@pytest.mark.parametrize(("most", "side"), [(3072, 48), (1000, 24), (192, 12)])
+def test_a_large_jpeg_is_decoded_at_a_fraction(most, side):
+    """Of 3,072 pixels: whole, at a half, at a quarter, never above `max_pixels`."""
+    options = {"size": (side, side * 4 // 3), "mode": "none", "max_pixels": most}
+    batch = [encode(picture(side, side * 4 // 3), "JPEG"), FILES["jpeg"]]
+    _, errors = images.decode_batch(tf.constant(batch), **options)
+    assert errors[0] == b""
+    options |= {"mode": "squash"}
+    pixels, errors = images.decode_batch(tf.constant(batch), **options)
+    assert errors[1] == b""
+    whole = picture().resize((side * 4 // 3, side), PIL.Image.BOX)
+    assert np.abs(pixels[1].numpy() - np.asarray(whole)).mean() < 3
+
+
+def interleaved_not():
+    """A JPEG with a scan for every colour, which libjpeg holds as a whole."""
+    contents = FILES["jpeg"]
+    scan = contents.index(b"\xff\xda")
+    return contents[: scan + 4] + b"\1" + contents[scan + 5 :]
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [FILES["progressive"], interleaved_not(), *(FILES[k] for k in ("png", "gif"))],
+    ids=["progressive", "scan by colour", "png", "gif"],
+)
+def test_what_takes_its_whole_size_to_decode_is_refused(contents):
+    _, errors = images.decode_batch(tf.constant([contents]), (8, 8), max_pixels=3071)
+    assert errors[0].numpy().startswith(b"image too large: send one of at most 3071")
+    assert b"JPEG that is not progressive of at most 49136" in errors[0].numpy()
+
+
+def test_load_says_what_is_too_large(tmp_path):
+    webp = PIL.Image.new("L", (16000, 4001))
+    tiff = PIL.Image.new("1", (14000, 14000))
+    for name, contents in [
+        ("a.png", bomb("png")),
+        ("a.jpg", bomb("jpeg")),
+        ("a.webp", encode(webp, "WEBP", quality=0, method=0)),
+        ("a.tif", encode(tiff, "TIFF", compression="group4")),
+    ]:
+        path = tmp_path / name
+        path.write_bytes(contents)
+        with pytest.raises(ValueError, match=f"at most 64000000 pixels.*{name}.*Scale"):
+            images.load(path)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="image too large"):
+        images.decode(bomb("png"))
 
 
 def bomb(kind):
@@ -261,4 +464,5 @@ def test_headers_are_safe_on_garbage(kind, cut, noise, at):
     header = images.image_headers.read(tf.constant([contents, FILES[kind]]))
     assert (header.size.numpy() >= 0).all()
     assert 1 <= int(header.orientation[0]) <= 8
+    assert 0 <= int(header.clear[0]) < max(1, len(contents))
     assert header.size[1].numpy().tolist() == [48, 64]
