@@ -6,7 +6,7 @@ import tensorflow as tf
 from sat_tf import generation, logs, losses, recurrence, storage, updates
 from sat_tf.attention import Attention
 from sat_tf.decoder import Decoder
-from sat_tf.decoding import LOCATION_RULES, OPINIONS, DecodingOptions
+from sat_tf.decoding import OPINIONS, DecodingOptions, selector
 from sat_tf.detector import WordDetector
 from sat_tf.encoder import Encoder
 from sat_tf.estimators import ESTIMATORS, Trace
@@ -489,12 +489,9 @@ class ShowAttendTell(keras.Model):
         updates.build(self)
 
     def _evaluate(self, data):
-        seed = self._seed()
-        rule = LOCATION_RULES[self.attention_rule]
-        fold_in = tf.random.experimental.stateless_fold_in
         return self.trace(
             data,
-            lambda e, t: rule(e, fold_in(seed, t)),
+            selector(self.attention_rule, self._seed()),
             one_hot=self.attention_rule != "expected",
         )
 
