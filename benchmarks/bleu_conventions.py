@@ -3,7 +3,7 @@
     python benchmarks/bleu_conventions.py --data-dir FLICKR8K [--split dev]
 
 Caption #3 of every image is scored against its other four, under each
-convention of `sat_tf.metrics`. Two orders of an image's captions: that of
+convention of `sat_tf.evaluation.captions`. Two orders of an image's captions: that of
 Flickr8k.token.txt, and that of arctic-captions' reference files, which are
 sorted longest first (in words), so that their #3 is a shorter sentence.
 """
@@ -11,7 +11,7 @@ sorted longest first (in words), so that their #3 is a shorter sentence.
 import argparse
 import pathlib
 
-from sat_tf import metrics
+from sat_tf.evaluation import captions as metrics
 
 
 def read_captions(folder, split):

@@ -77,7 +77,7 @@ def train(batches, vocabulary, n_steps):
     import keras
 
     from sat_tf import ShowAttendTell
-    from sat_tf.encoder import Encoder
+    from sat_tf.model.encoder import Encoder
 
     encoder = Encoder("none", features_shape=(14, 14, 512))
     captioner = ShowAttendTell(vocabulary, encoder=encoder)

@@ -25,8 +25,8 @@ import tensorflow as tf
 
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.decoding import DecodingOptions, decode
-from sat_tf.encoder import Encoder
-from sat_tf.memory import keep_freed_memory
+from sat_tf.model.encoder import Encoder
+from sat_tf.runtime.memory import keep_freed_memory
 from sat_tf.vocabulary import SPECIAL
 
 WORDS, SIZE = 20, 512  # words a caption; D = A = n = m

@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from sat_tf import Encoder, ShowAttendTell
 from sat_tf.estimators import ESTIMATORS
-from sat_tf.memory import keep_freed_memory
+from sat_tf.runtime.memory import keep_freed_memory
 
 B, L, D, A, N, M, V, T = 64, 196, 512, 512, 512, 512, 10_000, 16
 

@@ -6,20 +6,20 @@ Names are imported when first used, as TensorFlow takes seconds to load.
 import importlib
 
 _HOME = {
-    "Caption": "sat_tf.generation",
+    "Caption": "sat_tf.decoding.generate",
     "DecodingOptions": "sat_tf.decoding",
     "ESTIMATORS": "sat_tf.estimators",
-    "Encoder": "sat_tf.encoder",
-    "PRESETS": "sat_tf.presets",
-    "Preset": "sat_tf.presets",
+    "Encoder": "sat_tf.model.encoder",
+    "PRESETS": "sat_tf.recipes.base",
+    "Preset": "sat_tf.recipes.base",
     "Reinforce": "sat_tf.estimators",
     "ShowAttendTell": "sat_tf.captioner",
     "Soft": "sat_tf.estimators",
     "Vocabulary": "sat_tf.vocabulary",
-    "evaluate": "sat_tf.evaluation",
-    "keep_freed_memory": "sat_tf.memory",
+    "evaluate": "sat_tf.evaluation.evaluate",
+    "keep_freed_memory": "sat_tf.runtime.memory",
     "load_data": "sat_tf.datasets",
-    "train": "sat_tf.training",
+    "train": "sat_tf.training.loop",
 }
 __all__ = sorted(_HOME)
 

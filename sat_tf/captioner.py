@@ -3,16 +3,19 @@
 import keras
 import tensorflow as tf
 
-from sat_tf import generation, logs, losses, recurrence, storage, updates
-from sat_tf.attention import Attention
-from sat_tf.decoder import Decoder
 from sat_tf.decoding import OPINIONS, DecodingOptions, selector
-from sat_tf.detector import WordDetector
-from sat_tf.encoder import Encoder
+from sat_tf.decoding import generate as generation
 from sat_tf.estimators import ESTIMATORS, Trace
-from sat_tf.grounding import Grounding
-from sat_tf.recurrence import look
-from sat_tf.scheduled_sampling import shifted, with_own_words
+from sat_tf.model import losses, recurrence
+from sat_tf.model.attention import Attention
+from sat_tf.model.decoder import Decoder
+from sat_tf.model.encoder import Encoder
+from sat_tf.model.recurrence import look
+from sat_tf.presets import storage
+from sat_tf.reranking.detection import WordDetector
+from sat_tf.reranking.grounding import Grounding
+from sat_tf.training_step import logs, updates
+from sat_tf.training_step.scheduled_sampling import shifted, with_own_words
 from sat_tf.vocabulary import Vocabulary
 
 

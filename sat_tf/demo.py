@@ -5,13 +5,13 @@ import time
 
 import numpy as np
 
-from sat_tf import images
 from sat_tf.datasets import load
-from sat_tf.evaluation import evaluate
-from sat_tf.metrics import write_json
-from sat_tf.presets import SCENES
-from sat_tf.training import default_cache, train
-from sat_tf.visualisation import captions_figure, save_figure
+from sat_tf.evaluation.captions import write_json
+from sat_tf.evaluation.evaluate import evaluate
+from sat_tf.evaluation.figures import captions_figure, save_figure
+from sat_tf.images import files as images
+from sat_tf.recipes.base import SCENES
+from sat_tf.training.loop import default_cache, train
 
 SHOWN = 4
 BEAM = 3

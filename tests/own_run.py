@@ -115,7 +115,8 @@ def command(*arguments):
 # Saves after every update, says so, and dawdles: the parent has time to stop it.
 DAWDLING = """
 import signal, sys, time
-from sat_tf import cli, training
+from sat_tf.cli import main as cli
+from sat_tf.training import loop as training
 
 # A shell that starts the tests in the background has them ignore interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)

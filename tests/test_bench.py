@@ -13,12 +13,15 @@ import pytest
 import tensorflow as tf
 from toy import all_paths, path_probability
 
-from sat_tf import ShowAttendTell, cli, datasets, storage, training
+from sat_tf import ShowAttendTell, datasets
 from sat_tf.bench import exact, learning, report, start, units
 from sat_tf.bench import gradients as bench_gradients
 from sat_tf.bench.gradients import Moments, bias_on_small_case, deriving, draw
+from sat_tf.cli import main as cli
 from sat_tf.estimators import ESTIMATORS, Reinforce, Soft, Trace
-from sat_tf.presets import PAPER, PRESETS
+from sat_tf.presets import storage
+from sat_tf.recipes.base import PAPER, PRESETS
+from sat_tf.training import loop as training
 
 # ------------------------------------------------------------------------ moments
 

@@ -7,7 +7,8 @@ import unicodedata
 import pictures
 import pytest
 
-from sat_tf import cli, datasets
+from sat_tf import datasets
+from sat_tf.cli import main as cli
 from sat_tf.datasets import check, split_names
 
 NAMES = [f"d{i:02d}.png" for i in range(16)]

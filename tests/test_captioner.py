@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 from toy import WORDS, batch, toy
 
-from sat_tf import Encoder, ShowAttendTell, storage
+from sat_tf import Encoder, ShowAttendTell
 from sat_tf.estimators import Reinforce, Soft
+from sat_tf.presets import storage
 
 
 def dataset(data):
@@ -209,7 +210,7 @@ def test_generate_refuses_images_of_another_size():
 def test_banned_words_are_named_by_the_user():
     model = toy()
     features = batch(model)["annotations"]
-    from sat_tf.generation import caption_features
+    from sat_tf.decoding.generate import caption_features
 
     options = model.options(banned=["red", "dog"], max_length=6)
     for caption in caption_features(model, features, options):

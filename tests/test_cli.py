@@ -12,7 +12,9 @@ import PIL.Image
 import pytest
 from small_captioner import small_captioner
 
-from sat_tf import ShowAttendTell, cli, storage
+from sat_tf import ShowAttendTell
+from sat_tf.cli import main as cli
+from sat_tf.presets import storage
 
 pytestmark = pytest.mark.slow
 COMMANDS = (
@@ -52,7 +54,7 @@ def refused(capsys, *arguments):
 def test_help_of_every_command_loads_no_library():
     code = f"""
 import sys
-from sat_tf.cli import main
+from sat_tf.cli.main import main
 for command in {COMMANDS}:
     try:
         main([command, "--help"])

@@ -12,7 +12,7 @@ from plain_decoder import EOS, PAD, UNK, PlainCaptioner, decode_plainly
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.decoding import DECODERS, LOCATION_RULES, DecodingOptions, decode
 from sat_tf.decoding.words import top_k
-from sat_tf.encoder import Encoder
+from sat_tf.model.encoder import Encoder
 from sat_tf.vocabulary import Vocabulary
 
 EVERY_MODE = list(itertools.product(DECODERS, LOCATION_RULES))

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from pictures import picture
 
-from sat_tf import ShowAttendTell, cli
-from sat_tf.efficientnet_lite import REPEATS, WEIGHTS, efficientnet_lite
-from sat_tf.encoder import Encoder
+from sat_tf import ShowAttendTell
+from sat_tf.cli import main as cli
+from sat_tf.model.encoder import Encoder
+from sat_tf.trunks.efficientnet_lite import REPEATS, WEIGHTS, efficientnet_lite
 
 SIZE = (80, 112)  # 3 x 4 places: no side is a whole number of strides
 

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from sat_tf import efficientnet_lite
-from sat_tf.encoder import TRUNKS, Encoder
+from sat_tf.model.encoder import TRUNKS, Encoder
+from sat_tf.trunks import efficientnet_lite
 
 SMALL = (32, 32)
 

@@ -20,7 +20,7 @@ from toy import (
     toy,
 )
 
-from sat_tf import ShowAttendTell, storage
+from sat_tf import ShowAttendTell
 from sat_tf.estimators import (
     ESTIMATORS,
     Estimator,
@@ -36,7 +36,8 @@ from sat_tf.estimators import (
     Vimco,
     WsRam,
 )
-from sat_tf.presets import PRESETS
+from sat_tf.presets import storage
+from sat_tf.recipes.base import PRESETS
 
 
 def log_marginal(model, data):

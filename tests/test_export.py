@@ -15,9 +15,9 @@ from serving_server import running
 from small_captioner import small_captioner
 from tensorflow.core.framework import tensor_pb2
 
-from sat_tf import cli
+from sat_tf.cli import main as cli
+from sat_tf.decoding.generate import caption_features
 from sat_tf.export.signatures import build
-from sat_tf.generation import caption_features
 from sat_tf.serving import Client, ServingError
 
 OPTIONS = {"max_length": 6, "beam": 3}

@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 from toy import toy
 
-from sat_tf import ShowAttendTell, grounding
+from sat_tf import ShowAttendTell
 from sat_tf.decoding import LOCATION_RULES
+from sat_tf.reranking import grounding
 
 CAPTIONS = [
     ("red dog", "dog red cat", "a cat"),  # "a" is a word it does not know

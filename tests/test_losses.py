@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sat_tf import losses
+from sat_tf.model import losses
 
 SAMPLES, BATCH, TIME, WORDS = 2, 3, 4, 5
 TOKENS = np.array([[3, 4, 1, 0], [2, 1, 0, 0], [4, 3, 4, 1]], "int32")

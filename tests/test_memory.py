@@ -14,7 +14,7 @@ MEGABYTES = 200
 SCRIPT = f"""
 import pathlib
 import numpy as np
-from sat_tf.memory import keep_freed_memory
+from sat_tf.runtime.memory import keep_freed_memory
 
 if {{keep}}:
     assert keep_freed_memory()

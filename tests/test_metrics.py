@@ -10,8 +10,8 @@ import stat
 
 import pytest
 
-from sat_tf import metrics
-from sat_tf.meteor import MeteorError, meteor_score
+from sat_tf.evaluation import captions as metrics
+from sat_tf.evaluation.meteor import MeteorError, meteor_score
 from sat_tf.vocabulary import tokenise
 
 FIXTURE = json.loads(

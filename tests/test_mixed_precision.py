@@ -6,8 +6,10 @@ import pytest
 import tensorflow as tf
 from toy import WORDS, attention_part, batch, gradients, toy
 
-from sat_tf import Encoder, ShowAttendTell, presets, training
+from sat_tf import Encoder, ShowAttendTell
 from sat_tf.estimators import Reinforce, Soft
+from sat_tf.recipes import base as presets
+from sat_tf.training import loop as training
 
 MIXED = "mixed_bfloat16"
 

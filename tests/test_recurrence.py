@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 from toy import batch, gradients, toy
 
-from sat_tf import losses
 from sat_tf.estimators import GumbelSoftmax, Reinforce, Soft, StraightThrough, Trace
+from sat_tf.model import losses
 
 
 def plain_trace(model, data, select, samples):

@@ -18,7 +18,7 @@ from toy import (
 )
 
 from sat_tf.estimators import GumbelSoftmax, Rebar, Reinforce, StraightThrough
-from sat_tf.estimators.rebar import conditional
+from sat_tf.estimators.research.rebar import conditional
 
 NODES = 4000
 # Midpoints of equal shares of the odds of a uniform number: the ratio of two standard

@@ -7,7 +7,12 @@ import tensorflow as tf
 from toy import batch, gradients, toy
 
 from sat_tf.estimators import ESTIMATORS, Reinforce
-from sat_tf.scheduled_sampling import draw_words, rising, shifted, with_own_words
+from sat_tf.training_step.scheduled_sampling import (
+    draw_words,
+    rising,
+    shifted,
+    with_own_words,
+)
 from sat_tf.vocabulary import EOS, PAD
 
 SEED = tf.constant([17, 5])

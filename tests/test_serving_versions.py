@@ -28,7 +28,7 @@ from serving_server import (
 from test_serving_limits import png_header
 from toy_savedmodel import Toy, export, picture
 
-from sat_tf import cli
+from sat_tf.cli import main as cli
 from sat_tf.serving import app, server
 
 BODY = {"instances": [b64(picture())]}

@@ -11,7 +11,8 @@ import sys
 import pytest
 
 import sat_tf
-from sat_tf import datasets, decoding, estimators, presets
+from sat_tf import datasets, decoding, estimators
+from sat_tf.recipes import base as presets
 
 PACKAGE = pathlib.Path(sat_tf.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 from pictures import picture
 
-from sat_tf import ShowAttendTell, cli
+from sat_tf import ShowAttendTell
+from sat_tf.cli import main as cli
 from sat_tf.datasets import scenes
 
 

@@ -17,11 +17,15 @@ from own_run import EPOCHS, STEPS
 from plain_decoder import in_common
 from toy import toy
 
-from sat_tf import cli, datasets, distillation, encoder, training, vocabulary
+from sat_tf import datasets, vocabulary
+from sat_tf.cli import main as cli
+from sat_tf.decoding.generate import Caption
 from sat_tf.estimators import Reinforce, Soft, Variational
-from sat_tf.evaluation import cached_inputs
-from sat_tf.generation import Caption
-from sat_tf.presets import ARCTIC, PAPER, PRESETS, Preset, get_preset
+from sat_tf.evaluation.evaluate import cached_inputs
+from sat_tf.model import encoder
+from sat_tf.recipes.base import ARCTIC, PAPER, PRESETS, Preset, get_preset
+from sat_tf.training import distillation
+from sat_tf.training import loop as training
 
 
 def arrays_of(path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from toy import toy
 
-from sat_tf.word_vectors import read, set_embedding
+from sat_tf.training.word_vectors import read, set_embedding
 
 VECTORS = {
     "the": [9.0, 9.0, 9.0],

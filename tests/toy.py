@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from sat_tf.captioner import ShowAttendTell
-from sat_tf.encoder import Encoder
 from sat_tf.estimators import Reinforce
+from sat_tf.model.encoder import Encoder
 
 WORDS = ["red", "blue", "dog", "cat"]
 

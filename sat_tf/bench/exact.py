@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from sat_tf.captioner import ShowAttendTell
-from sat_tf.encoder import Encoder
+from sat_tf.model.encoder import Encoder
 
 PLACES, WORDS, IMAGES, COPIES = (2, 2), 2, 2, 32
 _SPREAD = 0.7  # of the weights: wide, so that no gradient is near zero

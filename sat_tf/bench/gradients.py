@@ -13,14 +13,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import storage
 from sat_tf.bench.exact import OBJECTIVES, small_case
 from sat_tf.bench.start import make_estimator, start_with
 from sat_tf.datasets import load, pipeline
-from sat_tf.evaluation import cached_inputs
-from sat_tf.files import replacing
-from sat_tf.memory import release_freed_memory
-from sat_tf.training import default_cache
+from sat_tf.evaluation.evaluate import cached_inputs
+from sat_tf.presets import storage
+from sat_tf.runtime.files import replacing
+from sat_tf.runtime.memory import release_freed_memory
+from sat_tf.training.loop import default_cache
 
 SETTLE = 100  # updates of a baseline: 0.9^100 of its first value is left
 SMALL_DRAWS = 1000

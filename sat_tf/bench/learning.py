@@ -18,13 +18,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import metrics
 from sat_tf.bench.start import RECOMMENDED, make_estimator, start_with
 from sat_tf.datasets import load, pipeline
 from sat_tf.estimators import Soft
-from sat_tf.evaluation import cached_inputs, predict, scene_scores
-from sat_tf.memory import keep_freed_memory
-from sat_tf.training import default_cache, make_optimizer
+from sat_tf.evaluation import captions as metrics
+from sat_tf.evaluation.evaluate import cached_inputs, predict, scene_scores
+from sat_tf.runtime.memory import keep_freed_memory
+from sat_tf.training.loop import default_cache, make_optimizer
 
 EVALUATIONS = 12  # per run, at equal distances
 JUDGED = 250  # validation images at most

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sat_tf.bench.start import PAPER_NAME, RECOMMENDED
-from sat_tf.files import replacing
+from sat_tf.runtime.files import replacing
 
 LABELS = {
     "pointing_accuracy": "content words pointed right",

@@ -3,11 +3,11 @@
 import json
 import pathlib
 
-from sat_tf import storage
 from sat_tf.bench import gradients, learning, report, start
 from sat_tf.bench.units import Unit, work_off
 from sat_tf.datasets import load
-from sat_tf.files import replacing
+from sat_tf.presets import storage
+from sat_tf.runtime.files import replacing
 
 
 def bench(plan, names=None, seeds=3, *, quiet=False):

@@ -5,11 +5,11 @@ import pathlib
 
 import keras
 
-from sat_tf import storage
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.estimators import ESTIMATORS
-from sat_tf.presets import PAPER, Preset
-from sat_tf.training import train
+from sat_tf.presets import storage
+from sat_tf.recipes.base import PAPER, Preset
+from sat_tf.training.loop import train
 
 PAPER_NAME, RECOMMENDED = "paper", "recommended"
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from sat_tf.files import replacing
+from sat_tf.runtime.files import replacing
 
 
 class Unit(NamedTuple):

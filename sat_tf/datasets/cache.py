@@ -18,7 +18,8 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from sat_tf import files, images
+from sat_tf.images import files as images
+from sat_tf.runtime import files
 
 _MANIFEST = "manifest.json"
 _SHARD_BYTES = 64 * 2**20

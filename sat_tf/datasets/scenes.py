@@ -106,7 +106,7 @@ def objects_of(file_name):
         raise ValueError(
             "Expected a file name of the data set `scenes`, like test_00012.jpg. "
             f"Received: file_name={file_name!r}. Judge captions of other images by "
-            "their references (`sat_tf.metrics.score`)."
+            "their references (`sat_tf.evaluation.captions.score`)."
         )
     return scene(found[1], int(found[2])).objects
 

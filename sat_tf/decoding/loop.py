@@ -4,12 +4,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from sat_tf.decoding.consensus import consensus, expected_words, grounded_words
 from sat_tf.decoding.constraints import forbid
 from sat_tf.decoding.draws import as_seed, uniforms
 from sat_tf.decoding.locations import LOCATION_RULES
 from sat_tf.decoding.options import DecodingOptions
 from sat_tf.decoding.words import DECODERS, Beams, grow, ranking_score
+from sat_tf.reranking.consensus import consensus, expected_words, grounded_words
 from sat_tf.vocabulary import PAD
 
 

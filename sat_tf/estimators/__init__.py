@@ -2,15 +2,15 @@
 
 from sat_tf.estimators.base import Estimator, Trace
 from sat_tf.estimators.gumbel_softmax import GumbelSoftmax
-from sat_tf.estimators.rebar import Rebar
 from sat_tf.estimators.reinforce import Reinforce
+from sat_tf.estimators.research.rebar import Rebar
+from sat_tf.estimators.research.step_marginal import StepMarginal
+from sat_tf.estimators.research.variational import Variational
+from sat_tf.estimators.research.vimco import Vimco
+from sat_tf.estimators.research.ws_ram import WsRam
 from sat_tf.estimators.rloo import Rloo
 from sat_tf.estimators.soft import Soft
-from sat_tf.estimators.step_marginal import StepMarginal
 from sat_tf.estimators.straight_through import StraightThrough
-from sat_tf.estimators.variational import Variational
-from sat_tf.estimators.vimco import Vimco
-from sat_tf.estimators.ws_ram import WsRam
 
 __all__ = [
     "ESTIMATORS",

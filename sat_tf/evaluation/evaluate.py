@@ -7,11 +7,11 @@ import pathlib
 import numpy as np
 from tqdm import tqdm
 
-from sat_tf import metrics
 from sat_tf.datasets import cache, scenes
-from sat_tf.generation import caption_features, encode
-from sat_tf.memory import keep_freed_memory
-from sat_tf.storage import named_weights
+from sat_tf.decoding.generate import caption_features, encode
+from sat_tf.evaluation import captions as metrics
+from sat_tf.presets.storage import named_weights
+from sat_tf.runtime.memory import keep_freed_memory
 
 
 def cached_inputs(captioner, split, cache_dir):

@@ -246,8 +246,8 @@ def _demo(args):
 
 
 def _train(args):
-    from sat_tf.presets import get_preset
-    from sat_tf.training import train
+    from sat_tf.recipes.base import get_preset
+    from sat_tf.training.loop import train
 
     changes = dict(_key_value(pair) for pair in args.set)
     for name in ("estimator", "epochs"):
@@ -282,7 +282,7 @@ def _key_value(pair):
 
 def _caption(args):
     from sat_tf.captioner import ShowAttendTell
-    from sat_tf.images import load
+    from sat_tf.images.files import load
 
     captioner = ShowAttendTell.from_preset(
         args.model, encoder_weights=args.encoder_weights
@@ -301,7 +301,7 @@ def _caption(args):
         for path, caption in zip(args.images, captions, strict=True):
             print(f"{path}: {caption.caption}")
     if args.figure:
-        from sat_tf.visualisation import captions_figure, save_figure
+        from sat_tf.evaluation.figures import captions_figure, save_figure
 
         save_figure(captions_figure(pixels, captions), args.figure)
 
@@ -345,8 +345,8 @@ def _as_json(path, caption, grid):
 def _evaluate(args):
     from sat_tf.captioner import ShowAttendTell
     from sat_tf.datasets import load
-    from sat_tf.evaluation import evaluate
-    from sat_tf.training import default_cache
+    from sat_tf.evaluation.evaluate import evaluate
+    from sat_tf.training.loop import default_cache
 
     captioner = ShowAttendTell.from_preset(
         args.model, encoder_weights=args.encoder_weights
@@ -390,8 +390,8 @@ def _check_data(args):
 
 
 def _export(args):
-    from sat_tf import storage
     from sat_tf.captioner import ShowAttendTell
+    from sat_tf.presets import storage
 
     captioner = ShowAttendTell.from_preset(
         args.model, encoder_weights=args.encoder_weights
@@ -419,7 +419,7 @@ def _bench(args):
 
     from sat_tf.bench.run import bench
     from sat_tf.bench.start import Plan
-    from sat_tf.presets import get_preset
+    from sat_tf.recipes.base import get_preset
 
     changes = dict(_key_value(pair) for pair in args.set)
     plan = Plan(

@@ -15,8 +15,8 @@ import PIL.ImageOps
 import PIL.TiffImagePlugin
 import tensorflow as tf
 
-from sat_tf import image_headers
-from sat_tf.image_headers import image_size
+from sat_tf.images import headers as image_headers
+from sat_tf.images.headers import image_size
 
 MODES = ("crop", "squash", "none")
 # "resized so that the shortest side is 256, then centre crop 224" (section 5.2).

@@ -8,7 +8,7 @@ from matplotlib import patheffects
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from sat_tf.files import replacing
+from sat_tf.runtime.files import replacing
 from sat_tf.vocabulary import detokenise
 
 UPSCALE = 16  # the paper: a factor of 2^4, for 14x14 maps of 224x224 images

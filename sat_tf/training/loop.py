@@ -13,23 +13,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import (
-    diagnostics,
-    distillation,
-    grounding,
-    metrics,
-    storage,
-    updates,
-    word_vectors,
-)
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.datasets import load, pipeline
-from sat_tf.encoder import Encoder, weights_name
 from sat_tf.estimators import ESTIMATORS, Soft
-from sat_tf.evaluation import cached_inputs, predict
-from sat_tf.files import replacing
-from sat_tf.memory import keep_freed_memory
-from sat_tf.scheduled_sampling import rising
+from sat_tf.evaluation import captions as metrics
+from sat_tf.evaluation import diagnostics
+from sat_tf.evaluation.evaluate import cached_inputs, predict
+from sat_tf.model.encoder import Encoder, weights_name
+from sat_tf.presets import storage
+from sat_tf.reranking import grounding
+from sat_tf.runtime.files import replacing
+from sat_tf.runtime.memory import keep_freed_memory
+from sat_tf.training import distillation, word_vectors
+from sat_tf.training_step import updates
+from sat_tf.training_step.scheduled_sampling import rising
 from sat_tf.vocabulary import Vocabulary
 
 DTYPES = ("float32", "mixed_bfloat16")

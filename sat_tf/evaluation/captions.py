@@ -20,8 +20,8 @@ from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
-from sat_tf.files import replacing
-from sat_tf.meteor import MeteorError, meteor_score
+from sat_tf.evaluation.meteor import MeteorError, meteor_score
+from sat_tf.runtime.files import replacing
 from sat_tf.vocabulary import SPECIAL, UNK, tokenise
 
 _UNKNOWN = SPECIAL[UNK]

@@ -5,7 +5,7 @@ import functools
 import keras
 import tensorflow as tf
 
-from sat_tf.recurrence import lstm
+from sat_tf.model.recurrence import lstm
 
 INITIAL_STATES = ("annotations", "learned")
 

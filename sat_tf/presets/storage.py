@@ -6,7 +6,7 @@ import pathlib
 import keras
 import numpy as np
 
-from sat_tf.files import replacing
+from sat_tf.runtime.files import replacing
 
 FORMAT = 1
 TRAINED = pathlib.Path(__file__).parent / "trained"

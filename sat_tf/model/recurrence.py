@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from sat_tf.attention import scores
+from sat_tf.model.attention import scores
 
 
 class Inputs(NamedTuple):

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import efficientnet_lite
+from sat_tf.trunks import efficientnet_lite
 
 
 class Trunk(typing.NamedTuple):

@@ -13,10 +13,10 @@ import hashlib
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import storage
 from sat_tf.captioner import ShowAttendTell
-from sat_tf.decoding.consensus import LONGEST, agreement
-from sat_tf.evaluation import cached_inputs, predict
+from sat_tf.evaluation.evaluate import cached_inputs, predict
+from sat_tf.presets import storage
+from sat_tf.reranking.consensus import LONGEST, agreement
 from sat_tf.vocabulary import PAD
 
 # Beams are short, and by a plain F measure the shortest agree best: on Flickr8k the

@@ -1,0 +1,1 @@
+"""Estimators for research: dearer, or biased."""

@@ -1,0 +1,1 @@
+"""Pictures: reading, checking and resizing image files."""

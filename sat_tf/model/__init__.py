@@ -1,0 +1,1 @@
+"""The network of the paper: encoder, attention, decoder, recurrence, losses."""

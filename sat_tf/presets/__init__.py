@@ -1,0 +1,1 @@
+"""Captioners as folders, and those that come with the package."""

@@ -1,0 +1,1 @@
+"""Everything a training run needs to know besides its data."""

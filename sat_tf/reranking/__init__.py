@@ -1,0 +1,1 @@
+"""Second opinions on the beams of a search."""

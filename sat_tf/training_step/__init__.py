@@ -1,0 +1,1 @@
+"""One update of a captioner: gradients applied, figures logged."""

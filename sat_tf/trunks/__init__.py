@@ -1,0 +1,1 @@
+"""Trunks: the convolutional networks that annotations come from."""
