@@ -99,16 +99,15 @@ def _graph(captioner, options):
 
         @tf.function(autograph=False, reduce_retracing=True)
         def graph(features, seed, first):
-            memory, state = captioner.start(features)
+            memory, state = captioner.network.start(features)
             return decode(
-                captioner.step,
+                captioner.network.step,
                 memory,
                 state,
                 options,
                 seed,
                 first=first,
-                detected=captioner.detect(features),
-                evidence=captioner.ground(features),
+                rerank=captioner.opinions(features, options),
             )
 
         graphs[options] = graph
@@ -142,7 +141,7 @@ def _features(captioner, images, batch_size):
         for batch in images:
             if not isinstance(batch, dict):
                 batch = {"image": batch}
-            yield captioner.features_of(batch)
+            yield captioner.network.features_of(batch)
         return
     if isinstance(images, str | bytes | os.PathLike):
         images = [images]
@@ -150,7 +149,7 @@ def _features(captioner, images, batch_size):
         load = functools.partial(
             image_files.load,
             size=captioner.encoder.image_size,
-            mode=captioner.resize_mode,
+            mode=captioner.encoder.resize_mode,
         )
         for at in range(0, len(images), batch_size):
             loaded = [load(path) for path in images[at : at + batch_size]]

@@ -9,7 +9,6 @@ from sat_tf.decoding.draws import as_seed, uniforms
 from sat_tf.decoding.locations import LOCATION_RULES
 from sat_tf.decoding.options import DecodingOptions
 from sat_tf.decoding.words import DECODERS, Beams, grow, ranking_score
-from sat_tf.reranking.consensus import consensus, expected_words, grounded_words
 from sat_tf.vocabulary import PAD
 
 
@@ -21,7 +20,8 @@ class Decoded(NamedTuple):
 
     Attributes:
         tokens: int32 `[K, B, T]`, <pad> after <eos>.
-        score: float32 `[K, B]`, `log_p / length ** length_penalty`, or by consensus.
+        score: float32 `[K, B]`, `log_p / length ** length_penalty`, or what
+            the rerankers say.
         log_p: float32 `[K, B]`, log-probability of the caption, nats.
         log_p_word: float32 `[K, B, T]`, nats.
         alpha: float32 `[K, B, T, L]`, attention when the word was chosen.
@@ -48,17 +48,7 @@ class _Said(NamedTuple):
     lineage: tf.Tensor  # the slot in which this caption was when word t was chosen
 
 
-def decode(
-    step,
-    memory,
-    state,
-    options=None,
-    seed=None,
-    *,
-    first=0,
-    detected=None,
-    evidence=None,
-):
+def decode(step, memory, state, options=None, seed=None, *, first=0, rerank=()):
     """Captions for a batch of images, in one `tf.while_loop`.
 
     Args:
@@ -72,9 +62,8 @@ def decode(
         seed: number, int32 `[2]` tensor, or None for a fresh one at every call.
         first: index of the first image, where these are some of many. What is drawn
             for an image depends on the seed and its index alone.
-        detected: p(a caption says word w) `[B, V]`, for `options.detection`.
-        evidence: log p(word | place) - log p(word) `[B, L, V]`, nats, for
-            `options.grounding`.
+        rerank: functions of the search's beams, `Decoded` -> `[K, B]`. The sum of what
+            they say ranks the beams; with none of them the search's own score does.
 
     Returns:
         `Decoded`.
@@ -119,7 +108,7 @@ def decode(
         one_word,
         (tf.constant(1), *first[1:]),
     )
-    return _finish(beams, said, looks, options, detected, evidence)
+    return _finish(beams, said, looks, options, rerank)
 
 
 def _draws(seed, first, images, options):
@@ -160,7 +149,7 @@ def _look(name, aux, width):
     return tf.pad(value, [[0, missing], *[[0, 0]] * (value.shape.rank - 1)])
 
 
-def _finish(beams, said, looks, options, detected, evidence):
+def _finish(beams, said, looks, options, rerank):
     """Follow every caption back through the slots it was in."""
     length = tf.where(beams.log_p == -float("inf"), 0, beams.length)
     spoken = tf.sequence_mask(length, options.max_length)
@@ -182,14 +171,11 @@ def _finish(beams, said, looks, options, detected, evidence):
         length=length,
         **{name: while_spoken(x) for name, x in looks.items()},
     )
-    if options.consensus is None or options.width == 1:
+    if not rerank or options.width == 1:
         return decoded
-    score = consensus(decoded.tokens, decoded.log_p, options.consensus)
-    if options.detection:
-        score += options.detection * expected_words(decoded.tokens, detected)
-    if options.grounding:
-        looked = grounded_words(decoded.tokens, decoded.locations, evidence)
-        score += options.grounding * looked
+    score = tf.add_n([opinion(decoded) for opinion in rerank])
+    # A beam that could not be filled stays last, whatever is said of it.
+    score = tf.where(decoded.log_p == -float("inf"), decoded.log_p, score)
     _, best = tf.math.top_k(tf.transpose(score), options.beam)
     return _follow(tf.transpose(best), decoded._replace(score=score))
 

@@ -7,8 +7,6 @@ from sat_tf.decoding.locations import LOCATION_RULES
 from sat_tf.decoding.words import DECODERS
 from sat_tf.vocabulary import EOS
 
-OPINIONS = ("detection", "grounding")  # of the beams, added to their agreement
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecodingOptions:
@@ -23,13 +21,9 @@ class DecodingOptions:
         length_penalty: beams are ranked by `log_p / length ** length_penalty`, with
             <eos> counted in the length: 0 = total log-probability, which favours
             short captions, 1 = mean per word.
-        consensus: the beams that a search ends with are ranked by how far they agree,
-            each weighed by its probability ** consensus, see `consensus`; 0.3 is a
-            good one. `None` = by the score that the search went by.
-        detection: weight, beside that agreement, of how far a beam says the words that
-            the captioner's detector expects of the image, see `expected_words`.
-        grounding: weight, beside that agreement, of how far the places that a beam
-            looked at say its words, see `grounded_words`.
+        rerank: how much each reranker counts, name -> strength; the beams that a search
+            ends with are ranked by the sum of what these say, see `RERANKERS`. Empty:
+            by the score that the search went by.
         temperature: the sample decoder draws from softmax(log_p / temperature).
         top_k: the sample decoder draws from the k most probable words only.
         top_p: ... from the fewest words whose probability mass reaches p only.
@@ -44,9 +38,7 @@ class DecodingOptions:
     max_length: int = 20
     min_length: int = 0
     length_penalty: float = 0.0
-    consensus: float | None = None
-    detection: float = 0.0
-    grounding: float = 0.0
+    rerank: tuple[tuple[str, float], ...] = ()
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
@@ -67,6 +59,7 @@ class DecodingOptions:
     def __post_init__(self):
         """Refuse values that no decoder could honour."""
         object.__setattr__(self, "banned", tuple(map(int, self.banned)))
+        object.__setattr__(self, "rerank", self._strengths())
         self._one_of("decoder", DECODERS)
         self._one_of("attention", LOCATION_RULES)
         self._whole("beam", 1)
@@ -79,14 +72,6 @@ class DecodingOptions:
             self._whole("top_k", 1)
         if not self.length_penalty >= 0:
             self._refuse("length_penalty", ">= 0")
-        if self.consensus is not None and not 0 <= self.consensus < float("inf"):
-            self._refuse("consensus", ">= 0 and finite, or None")
-        for name in OPINIONS:
-            if not 0 <= getattr(self, name) < float("inf"):
-                self._refuse(name, ">= 0 and finite")
-            if getattr(self, name) and self.consensus is None:
-                fix = f"Set consensus=0.3, say, as {name} adds to it."
-                self._refuse(name, "0 where consensus=None", fix)
         if not self.temperature > 0:
             self._refuse("temperature", "> 0", "For the most probable word: greedy.")
         if self.top_p is not None and not 0 < self.top_p <= 1:
@@ -97,6 +82,15 @@ class DecodingOptions:
             if self.decoder != "sample" and getattr(self, name) != off:
                 fix = "Set decoder='sample', which alone draws words."
                 self._refuse(name, f"{off} for decoder={self.decoder!r}", fix)
+
+    def _strengths(self):
+        strengths = dict(self.rerank)
+        for name, strength in strengths.items():
+            real = isinstance(strength, numbers.Real) and not isinstance(strength, bool)
+            if not (real and 0 <= strength < float("inf")):
+                fix = f"Give {name} such a strength, or leave it out."
+                self._refuse("rerank", "of numbers that are finite and >= 0", fix)
+        return tuple(sorted((name, float(x)) for name, x in strengths.items()))
 
     def _one_of(self, name, known):
         if getattr(self, name) not in known:

@@ -26,7 +26,7 @@ def cached_inputs(captioner, split, cache_dir):
         an `ArrayCache` and the key `fit` knows it by: `annotations` or `image`.
     """
     encoder = captioner.encoder
-    size, mode = encoder.image_size, captioner.resize_mode
+    size, mode = encoder.image_size, encoder.resize_mode
     if encoder.network.trainable:
         return cache.cache_pixels(split, size, mode, cache_dir), "image"
     features = cache.cache_features(
@@ -67,7 +67,7 @@ def predict(captioner, inputs, key, options, *, seed=17, batch_size=64, progress
     starts = range(0, len(inputs), batch_size)
     for at in tqdm(starts, desc=progress, disable=progress is None):
         rows = np.arange(at, min(at + batch_size, len(inputs)))
-        features = captioner.features_of({key: inputs.read(rows)})
+        features = captioner.network.features_of({key: inputs.read(rows)})
         captions += caption_features(captioner, features, options, seed=seed, first=at)
     return captions
 
@@ -107,9 +107,7 @@ def evaluate(
         "beam": options.width,
         "attention": options.attention,
         "length_penalty": options.length_penalty,
-        "consensus": options.consensus if options.width > 1 else None,
-        "detection": options.detection if options.width > 1 else 0.0,
-        "grounding": options.grounding if options.width > 1 else 0.0,
+        "rerank": dict(options.rerank) if options.width > 1 else {},
         **metrics.score_files(*paths, meteor=meteor),
     }
     if split.name == "scenes":

@@ -121,7 +121,7 @@ def _write_extras(folder, captioner, name, signatures, examples):
     encoder = captioner.encoder
     rows = {"annotations": np.zeros([1, encoder.locations, encoder.size], "float32")}
     if encoder.network is not None:
-        size, mode = encoder.image_size, captioner.resize_mode
+        size, mode = encoder.image_size, captioner.encoder.resize_mode
         preprocessing = {"image_size": list(size), "resize_mode": mode}
         (extra / "preprocessing.json").write_text(json.dumps(preprocessing) + "\n")
         contents = next(iter(examples.values()), None) or _grey(size)

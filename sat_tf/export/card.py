@@ -2,6 +2,8 @@
 
 import json
 
+from sat_tf.reranking import RERANKERS
+
 _MEANING = {
     "caption": "the words, joined by spaces; empty where there is an `error`",
     "score": "log-probability in nats, `<eos>` included{penalty}",
@@ -66,7 +68,7 @@ def model_card(name, captioner, signatures, options, *, dtype, metadata):
         "encoder": f"{encoder.trunk}, {encoder.locations} places "
         f"({encoder.grid[0]} x {encoder.grid[1]}) of {encoder.size} features",
         "image size": " x ".join(map(str, encoder.image_size)),
-        "resizing": captioner.resize_mode,
+        "resizing": captioner.encoder.resize_mode,
         "weights": f"{n_weights:,}; matrices stored as {dtype or 'float32'}",
         "decoding": ", ".join(f"{k} {v}" for k, v in _told(options).items()),
     }
@@ -95,9 +97,8 @@ def _told(options):
     always = ("decoder", "beam", "attention", "max_length", "length_penalty")
     off = (None, 0, (), False, 1.0)
     told = {k: v for k, v in options.items() if k in always or v not in off}
-    if options["consensus"] is not None:
-        told["consensus"] = options["consensus"]  # 0 and 1 say something here
-    return told
+    told.pop("rerank", None)
+    return told | {f"reranker {name}": x for name, x in options["rerank"]}
 
 
 def _inputs(signatures):
@@ -114,14 +115,11 @@ def _outputs(function, grid, options):
     outputs = function.structured_outputs
     for name, meaning in _MEANING.items():
         meaning = meaning.format(penalty=penalty, w=grid[1])
-        if name in ("score", "beam_scores") and options["consensus"] is not None:
-            meaning = "how far the beams agree with it, 0 to 1"
-            if options["detection"]:
-                meaning += f", plus {options['detection']} times how far it says the "
-                meaning += "words it detects"
-            if options["grounding"]:
-                meaning += f", plus {options['grounding']} times how far the places "
-                meaning += "it looked at say its words, nats"
+        if name in ("score", "beam_scores") and options["rerank"]:
+            meaning = "the sum of what the rerankers say: " + "; ".join(
+                f"`{each}` (strength {strength}), {RERANKERS[each].summary()}"
+                for each, strength in options["rerank"]
+            )
         spec = outputs[name]
         only = " (`beam` only)" if name.startswith("beam") else ""
         yield (f"| `{name}`{only} | {spec.dtype.name} | {_shape(spec)} | {meaning} |")

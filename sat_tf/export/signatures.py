@@ -62,8 +62,11 @@ def _decoders(options):
 
 def _stored(captioner, dtype):
     """{name: `tf.Variable`} of what inference reads."""
-    parts = ("encoder/", "attention/", "decoder/", "detector/", "grounding/")
-    weights = {k: v for k, v in named_weights(captioner).items() if k.startswith(parts)}
+    weights = {
+        name: variable
+        for name, variable in named_weights(captioner).items()
+        if not name.startswith(("estimator/", "standardise/"))
+    }
     stored = {}
     for name, variable in weights.items():
         value = tf.convert_to_tensor(variable)
@@ -101,7 +104,7 @@ def _looker(captioner, scope):
 
 def _reader(captioner, look):
     """Files, string `[B]` -> features `[B, L, D]` and errors `[B]`."""
-    size, mode = captioner.encoder.image_size, captioner.resize_mode
+    size, mode = captioner.encoder.image_size, captioner.encoder.resize_mode
 
     @tf.function(autograph=False)
     def read(image_bytes):
@@ -119,15 +122,10 @@ def _speaker(captioner, scope, options):
     @tf.function(autograph=False)
     def say(features, error):
         with scope():
-            memory, state = captioner.start(features)
-            decoded = decode(
-                captioner.step,
-                memory,
-                state,
-                options,
-                detected=captioner.detect(features),
-                evidence=captioner.ground(features),
-            )
+            memory, state = captioner.network.start(features)
+            rerank = captioner.opinions(features, options)
+            step = captioner.network.step
+            decoded = decode(step, memory, state, options, rerank=rerank)
         outputs = {
             "caption": write(decoded.tokens[0]),
             **_outputs(decoded, tf.constant(words), captioner.grid),
@@ -196,7 +194,7 @@ def _from_bytes(read, say):
 
 def _from_images(captioner, look, say):
     """Numbers in 0..255; of any size, unless the captioner resizes nothing."""
-    size, mode = captioner.encoder.image_size, captioner.resize_mode
+    size, mode = captioner.encoder.image_size, captioner.encoder.resize_mode
     open_size = size if mode == "none" else (None, None)
     spec = tf.TensorSpec([None, *open_size, 3], tf.float32, "images")
 

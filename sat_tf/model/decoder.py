@@ -5,9 +5,8 @@ import functools
 import keras
 import tensorflow as tf
 
+from sat_tf.model.initial_state import make_initial_state
 from sat_tf.model.recurrence import lstm
-
-INITIAL_STATES = ("annotations", "learned")
 
 
 @keras.saving.register_keras_serializable("sat_tf")
@@ -21,14 +20,7 @@ class Decoder(keras.layers.Layer):
         dropout: rate, on h before the deep output and on its sum (the authors' places).
         input_dropout: rate, on the embedding of the words that go in.
         output_activation: `None` as eq. 7, `"tanh"` as the authors' code.
-        initial_state: `"annotations"`, made from their mean (3.1.2); `"learned"`, the
-            same for all images: the decoder knows nothing but where it looked.
-        initial_dropout: share of the images in training whose mean annotation is
-            withheld from the initial state, as a whole: it gets 0, the average image's,
-            and what the words need has to be looked up.
-        initial_gain: factor on the mean annotation at test time: 1, as the paper, tells
-            all of it before the first look, 0 nothing. Below 1 only after training with
-            `initial_dropout`, or the decoder is lost.
+        initial_state: an `InitialState`, or a key of `INITIAL_STATES` for its defaults.
     """
 
     def __init__(
@@ -40,33 +32,16 @@ class Decoder(keras.layers.Layer):
         dropout=0.0,
         input_dropout=0.0,
         output_activation=None,
-        initial_state="annotations",
-        initial_dropout=0.0,
-        initial_gain=1.0,
+        initial_state="from_mean",
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if initial_state not in INITIAL_STATES:
-            raise ValueError(
-                f"Expected initial_state to be one of {', '.join(INITIAL_STATES)}. "
-                f"Received: initial_state={initial_state!r}. Choose one of them."
-            )
-        shares = {"initial_dropout": initial_dropout, "initial_gain": initial_gain}
-        for name, value in shares.items():
-            if not 0 <= value <= 1:
-                raise ValueError(
-                    f"Expected {name} to be a share, from 0 to 1. "
-                    f"Received: {name}={value}. Choose one between."
-                )
         self.vocabulary_size = vocabulary_size
         self.embedding_size = embedding_size
         self.hidden_size = hidden_size
         self.dropout = dropout
         self.input_dropout = input_dropout
         self.output_activation = output_activation
-        self.starts_from = initial_state
-        self.initial_dropout = initial_dropout
-        self.initial_gain = initial_gain
 
         n, m, dtype = hidden_size, embedding_size, self.dtype_policy
         dense = functools.partial(keras.layers.Dense, dtype=dtype)
@@ -75,8 +50,7 @@ class Decoder(keras.layers.Layer):
         self.embedding = keras.layers.Embedding(
             vocabulary_size, m, dtype="float32", name="embedding"
         )
-        self.initial_hidden = dense(n, activation="tanh", name="initial_hidden")
-        self.initial_cell = dense(n, activation="tanh", name="initial_cell")
+        self.initial_state = make_initial_state(initial_state, dtype)
         self.gates_word = dense(
             4 * n, bias_initializer=self._unit_forget_bias, name="gates_word"
         )
@@ -95,17 +69,13 @@ class Decoder(keras.layers.Layer):
         self.drop_word = drop(input_dropout, name="drop_word")
         self.drop_hidden = drop(dropout, name="drop_hidden")
         self.drop_output = drop(dropout, name="drop_output")
-        # A number of its own: the layers start as they would without it.
-        self.seeds = keras.random.SeedGenerator(23, name="seeds")
 
     def build(self, annotations_shape):
         """Creates all weights from D, the last axis of the annotations."""
         context = (None, annotations_shape[-1])
-        start = context if self.starts_from == "annotations" else (None, 1)
         hidden, word = (None, self.hidden_size), (None, self.embedding_size)
         self.embedding.build((None,))
-        for layer in (self.initial_hidden, self.initial_cell):
-            layer.build(start)
+        self.initial_state.build(annotations_shape, self.hidden_size)
         for layer in (self.gates_context, self.output_context):
             layer.build(context)
         for layer in (self.gates_hidden, self.beta, self.output_hidden):
@@ -126,24 +96,6 @@ class Decoder(keras.layers.Layer):
             for _ in range(4)
         ]
         return keras.ops.concatenate(blocks, axis=-1)
-
-    def initial_state(self, annotations, training=False):
-        """h_0 and c_0 of annotations: `[B, L, D] -> 2 x [1, B, n]`.
-
-        The cell is float32 whatever the precision, as it is added to word by word.
-        """
-        source = tf.reduce_mean(annotations, axis=1)[None]
-        if self.starts_from == "learned":  # a layer of a constant
-            source = tf.ones_like(source[..., :1])
-        elif not training:
-            source *= self.initial_gain
-        elif self.initial_dropout:
-            # Not channel by channel: half of them still tell which image it is.
-            drawn = keras.random.uniform(tf.shape(source[..., :1]), seed=self.seeds)
-            known = drawn >= self.initial_dropout
-            source = tf.where(known, source, tf.zeros_like(source))
-        cell = tf.cast(self.initial_cell(source), tf.float32)
-        return self.initial_hidden(source), cell
 
     def embed(self, previous, training=False):
         """E y_{t-1} `[.., m]`; the id 0 before the first word is the zero vector."""
@@ -201,7 +153,5 @@ class Decoder(keras.layers.Layer):
             "dropout": self.dropout,
             "input_dropout": self.input_dropout,
             "output_activation": self.output_activation,
-            "initial_state": self.starts_from,
-            "initial_dropout": self.initial_dropout,
-            "initial_gain": self.initial_gain,
+            "initial_state": keras.saving.serialize_keras_object(self.initial_state),
         }

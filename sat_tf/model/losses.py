@@ -36,27 +36,6 @@ def mean_log_p(logits, log_p_word, tokens):
     return tf.where(words > 0, smooth, 0.0)
 
 
-def detection(logits, tokens):
-    """log p of which words a caption says, each on its own, of a `WordDetector`.
-
-    Args:
-        logits: `[B, V]`, before sigmoid.
-        tokens: int32 `[B, T]`, 0 at padding, which is never said.
-
-    Returns:
-        `[B]` nats.
-    """
-    rows = tf.broadcast_to(tf.range(tf.shape(tokens)[0])[:, None], tf.shape(tokens))
-    times = tf.scatter_nd(
-        tf.stack([rows, tokens], axis=-1),
-        tf.cast(tokens > 0, tf.float32),
-        tf.shape(logits),
-    )
-    said = tf.minimum(times, 1.0)
-    log_p = -tf.nn.sigmoid_cross_entropy_with_logits(labels=said, logits=logits)
-    return tf.reduce_sum(log_p, axis=-1)
-
-
 def mean_over_captions(values, mask):
     """Mean of `values` `[B]` over the captions that have words.
 

@@ -6,23 +6,23 @@ import pathlib
 import keras
 import numpy as np
 
+from sat_tf.reranking import name_of
 from sat_tf.runtime.files import replacing
 
-FORMAT = 1
-TRAINED = pathlib.Path(__file__).parent / "trained"
+FORMAT = 2
+TRAINED = pathlib.Path(__file__).parent
 
 
 def named_weights(captioner):
     """Name -> variable, with names that do not depend on what else was built before."""
     named = {}
     parts = {
-        "attention": captioner.attention,
-        "decoder": captioner.decoder,
-        "detector": captioner.detector,
-        "grounding": captioner.grounding,
+        "attention": captioner.network.attention,
+        "decoder": captioner.network.decoder,
         "estimator": captioner.estimator,
         "standardise": captioner.encoder.standardise,
         "encoder": captioner.encoder.network,
+        **{f"rerankers/{name_of(each)}": each for each in captioner.rerankers},
     }
     for name, part in parts.items():
         for i, variable in enumerate(part.weights if part is not None else ()):

@@ -1,157 +1,222 @@
-"""Recipes: everything a training run needs to know besides its data."""
+"""A recipe: everything a training run needs to know besides its data."""
 
 import dataclasses
-import inspect
+import difflib
 import json
 import typing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Preset:
-    """One training recipe; `--set name=value` changes any field.
+class Model:
+    """The captioner.
 
     Attributes:
-        trunk, encoder_weights, image_size, resize_mode: see `Encoder`, `images.resize`.
-        encoder_rate: factor on the learning rate for the trunk; fine_tune_after:
-            epochs after which a trunk that came trained is trained too, `None` = never.
-        max_words, min_count: the vocabulary, see `Vocabulary.from_captions`.
+        trunk, encoder_weights, image_size, resize_mode: see `Encoder`.
         embedding_size, hidden_size, attention_size, dropout, input_dropout,
-            output_activation, initial_state, initial_dropout, initial_gain,
-            label_smoothing, lambda_ds, attention_rule, detector_size,
-            grounding_size: see `ShowAttendTell`.
+            output_activation: see `ShowAttendTell`.
+        initial_state: a name in `INITIAL_STATES`, and arguments of its constructor.
+        rerankers: those that learn, by their name in `RERANKERS`, each with the
+            arguments of its constructor.
         word_vectors: text file of pretrained word vectors of `embedding_size` numbers,
             GloVe's or word2vec's, to start the word embedding from.
-        estimator: a key of `ESTIMATORS`, which takes of the following what it knows.
-        samples: S, by default the estimator's; reward, baseline, lambda_r, lambda_e,
-            semi_sampling, coin, batch_sum, baseline_steps, normalise_advantage: see
-            `Reinforce`.
-        temperature, final_temperature, anneal_steps: see `GumbelSoftmax`, `Rebar`.
-        carry, top_k: see `StepMarginal`; proposal: see `WsRam`.
-        warm_up: epochs of soft attention before the estimator takes over.
-        teacher: a captioner, shipped or one's own, whose `teacher_captions` best
-            beams of every training image are learned beside what people say of it,
-            see `distillation`. `None` = people alone.
-        scheduled_sampling: probability, at the end of training, that the captioner's
-            own word goes in instead of the caption's; it rises linearly from 0 over
-            all updates of all epochs. 0 = off.
-        optimizer: `adam` or `rmsprop` (Graves 2013, as the authors').
-        learning_rate, final_rate: first and last rate of a cosine; per update.
-        clip_norm: global norm of the gradient at most; `None` = as it is.
-        batch_size: captions; epochs: passes over all captions; patience: epochs
-            without a better validation BLEU-4 before training stops.
         dtype: `float32` or `mixed_bfloat16`: half the memory traffic, and faster where
             the hardware has it; weights stay float32.
-        max_length: words of a caption in validation, at most.
-        beam, consensus, detection, grounding: how the trained captioner decodes unless
-            told otherwise, see `DecodingOptions`; `beam=1` is greedy, and so is
-            validation, for speed. One beam has nobody to agree with.
     """
 
     trunk: str = "vgg19"
     encoder_weights: str | None = "imagenet"
     image_size: tuple = (224, 224)
     resize_mode: str = "crop"
-    encoder_rate: float = 1.0
-    fine_tune_after: int | None = None
-    max_words: int = 10_000
-    min_count: int = 1
     embedding_size: int = 512
     hidden_size: int = 512
     attention_size: int = 512
     dropout: float = 0.5
     input_dropout: float = 0.0
     output_activation: str | None = None
-    initial_state: str = "annotations"
-    initial_dropout: float = 0.0
-    initial_gain: float = 1.0
-    detector_size: int = 0
-    grounding_size: int = 0
+    initial_state: dict = dataclasses.field(
+        default_factory=lambda: {"name": "from_mean"}
+    )
+    rerankers: dict = dataclasses.field(default_factory=dict)
+    word_vectors: str | None = None
+    dtype: str = "float32"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What is maximised beside the estimator's surrogate; see `ShowAttendTell.compile`.
+
+    Attributes:
+        label_smoothing, lambda_ds: as there.
+        scheduled_sampling: probability, at the end of training, that the captioner's
+            own word goes in instead of the caption's; it rises linearly from 0 over
+            all updates of all epochs. 0 = off.
+    """
+
     label_smoothing: float = 0.0
     lambda_ds: float = 0.0
-    attention_rule: str = "argmax"
-    word_vectors: str | None = None
-    estimator: str = "reinforce"
-    samples: int | None = None
-    reward: str = "sum"
-    baseline: str = "moving_average"
-    lambda_r: float = 1.0
-    lambda_e: float = 0.0
-    semi_sampling: float = 0.0
-    coin: str = "image"
-    batch_sum: bool = False
-    baseline_steps: int = 64
-    normalise_advantage: bool = False
-    temperature: float = 1.0
-    final_temperature: float = 0.5
-    anneal_steps: int = 2000
-    carry: str = "expected"
-    top_k: int | None = None
-    proposal: str = "prior"
-    warm_up: int = 0
-    teacher: str | None = None
-    teacher_captions: int = 5
     scheduled_sampling: float = 0.0
-    optimizer: str = "adam"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """How gradients move the weights.
+
+    Attributes:
+        name: `adam` or `rmsprop` (Graves 2013, as the authors').
+        learning_rate, final_rate: first and last rate of a cosine; per update.
+        clip_norm: global norm of the gradient at most; `None` = as it is.
+        encoder_rate: factor on the learning rate for a trunk that is trained.
+    """
+
+    name: str = "adam"
     learning_rate: float = 1e-3
     final_rate: float = 1e-3
     clip_norm: float | None = None
+    encoder_rate: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data:
+    """How captions become batches.
+
+    Attributes:
+        max_words, min_count: the vocabulary, see `Vocabulary.from_captions`.
+        batch_size: captions.
+    """
+
+    max_words: int = 10_000
+    min_count: int = 1
     batch_size: int = 64
-    epochs: int = 30
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One training recipe; `--set section.name=value` changes any part of it.
+
+    Attributes:
+        model: `Model`. objective: `Objective`. optimizer: `Optimizer`. data: `Data`.
+        estimator: a name in `ESTIMATORS`, and arguments of its constructor.
+        stages: what training goes through, in this order: a name in `STAGES`, and
+            arguments of its constructor.
+        decoding: how the trained captioner decodes unless told otherwise, fields of
+            `DecodingOptions`. Validation is greedy, for speed.
+        patience: epochs without a better validation BLEU-4 before training stops.
+    """
+
+    model: Model = Model()
+    estimator: dict = dataclasses.field(default_factory=lambda: {"name": "reinforce"})
+    stages: dict = dataclasses.field(default_factory=lambda: {"train": {"epochs": 30}})
+    objective: Objective = Objective()
+    optimizer: Optimizer = Optimizer()
+    data: Data = Data()
+    decoding: dict = dataclasses.field(default_factory=lambda: {"decoder": "greedy"})
     patience: int = 10
-    dtype: str = "float32"
-    max_length: int = 20
-    beam: int = 1
-    consensus: float | None = None
-    detection: float = 0.0
-    grounding: float = 0.0
 
-    def estimator_options(self, kind):
-        """The fields that an estimator's constructor takes, but for those unset."""
-        wanted = inspect.signature(kind.__init__).parameters
-        fields = dataclasses.asdict(self)
-        return {k: v for k, v in fields.items() if k in wanted and v is not None}
+    def to_dict(self):
+        """All of it, as JSON values."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
 
-    def decoder_options(self):
-        """What `compile` takes as `decoder`."""
-        if self.beam == 1:
-            return {"decoder": "greedy"}
-        names = ("beam", "consensus", "detection", "grounding")
-        return {"decoder": "beam", **{name: getattr(self, name) for name in names}}
+    def replace(self, changes):
+        """A copy with other values.
 
-    def replace(self, **changes):
-        """A copy with other values; strings are read as the command line's."""
-        fields = {f.name: f for f in dataclasses.fields(self)}
+        Args:
+            changes: dotted name -> value, as `--set` takes them; strings are read as
+                the command line's. `estimator` changes the estimator by name, and
+                keeps those of the recipe's options that the new one takes.
+
+        Raises:
+            ValueError: there is no such part, its value has another type, or the
+                estimator does not take an option that was asked for.
+        """
+        content = dataclasses.asdict(self)
         for name, value in changes.items():
-            if name not in fields:
-                raise ValueError(
-                    f"Expected a field of the preset. Received: {name}={value!r}. "
-                    f"Choose one of: {', '.join(fields)}."
-                )
-            if isinstance(value, str):
-                value = _parse(value)
-            if isinstance(value, list):
-                value = tuple(value)
-            changes[name] = _checked(name, value, fields[name])
-        return dataclasses.replace(self, **changes)
-
-    def to_json(self):
-        """All fields, as JSON text."""
-        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+            name = "estimator.name" if name == "estimator" else name
+            _change(content, name, _parse(value) if isinstance(value, str) else value)
+        content["estimator"] = _taken(content["estimator"], changes)
+        sections = {name: kind(**content.pop(name)) for name, kind in SECTIONS.items()}
+        return Recipe(**content, **sections)
 
     @classmethod
-    def from_json(cls, text):
-        """What `to_json` wrote."""
-        return cls().replace(**json.loads(text))
+    def from_dict(cls, content):
+        """What `to_dict` made."""
+        return cls().replace(
+            {
+                f"{section}.{name}" if isinstance(values, dict) else section: value
+                for section, values in content.items()
+                for name, value in (
+                    values.items() if isinstance(values, dict) else [(None, values)]
+                )
+            }
+        )
+
+
+SECTIONS = {
+    "model": Model,
+    "objective": Objective,
+    "optimizer": Optimizer,
+    "data": Data,
+}
+# What is looked up by name further down may have any names of its own.
+OPEN = ("estimator", "stages", "decoding")
+
+
+def _change(content, name, value):
+    """Sets one dotted name in nested dicts."""
+    section, *rest = name.split(".")
+    if section in OPEN and rest or section == "patience" and not rest:
+        _put(content, [section, *rest], value)
+        return
+    if section not in SECTIONS or not rest:
+        raise ValueError(_unknown(name))
+    fields = {f.name: f for f in dataclasses.fields(SECTIONS[section])}
+    if rest[0] not in fields:
+        raise ValueError(_unknown(name))
+    if len(rest) == 1:
+        value = _checked(name, value, fields[rest[0]])
+    elif not isinstance(content[section][rest[0]], dict):
+        raise ValueError(_unknown(name))
+    _put(content, [section, *rest], value)
+
+
+def _put(content, path, value):
+    for part in path[:-1]:
+        content = content.setdefault(part, {})
+        if not isinstance(content, dict):
+            raise ValueError(_unknown(".".join(path)))
+    content[path[-1]] = value
+
+
+def _taken(estimator, changes):
+    """An estimator's options: those asked for, and those of the recipe it takes."""
+    from sat_tf.estimators import ESTIMATORS, options_of  # not to print --help
+
+    name = estimator["name"]
+    if name not in ESTIMATORS:
+        raise ValueError(
+            f"Expected estimator to be one of {', '.join(ESTIMATORS)}. "
+            f"Received: estimator={name!r}. Choose one of them."
+        )
+    taken = options_of(ESTIMATORS[name])
+    asked = {key.removeprefix("estimator.") for key in changes}
+    for option in asked & set(estimator) - set(taken) - {"name"}:
+        raise ValueError(
+            f"Expected an option that {name} takes: {', '.join(taken) or 'none'}. "
+            f"Received: estimator.{option}={estimator[option]!r}. Leave it out, or "
+            "choose another estimator."
+        )
+    return {k: v for k, v in estimator.items() if k == "name" or k in taken}
 
 
 def _parse(text):
     try:
-        return json.loads(text.replace("None", "null"))
+        return json.loads("null" if text == "None" else text)
     except ValueError:
         return text
 
 
 def _checked(name, value, field):
+    """`value`, if it has the type of a section's field."""
+    value = tuple(value) if isinstance(value, list) else value
     allowed = typing.get_args(field.type) or (field.type,)
     if type(value) is int and float in allowed:
         value = float(value)
@@ -159,120 +224,61 @@ def _checked(name, value, field):
     if wrong_bool or not isinstance(value, allowed):
         names = ["None" if k is type(None) else k.__name__ for k in allowed]
         raise ValueError(
-            f"Expected {name} to be {' or '.join(names)}. "
-            f"Received: {name}={value!r}. "
-            f"Write, for instance, --set {name}={json.dumps(field.default)}."
+            f"Expected {name} to be {' or '.join(names)}. Received: {name}={value!r}."
         )
     return value
 
 
-# The update rule of Xu et al. 2015, p. 5, on the paper's encoder. Its lambdas were
-# found by cross-validation and not published: these are ours.
-PAPER = Preset(
-    trunk="vgg19",
-    lambda_r=1.0,
-    lambda_e=0.01,
-    semi_sampling=0.5,
-    optimizer="rmsprop",
-    learning_rate=1e-4,
-    final_rate=1e-4,
-)
-
-# What kelvinxu/arctic-captions (f4565bf) does when run with train()'s defaults; the
-# README lists what differs from the paper.
-ARCTIC = PAPER.replace(
-    output_activation="tanh",
-    reward="per_word",
-    lambda_r=0.1,
-    lambda_e=0.002,
-    batch_sum=True,
-    coin="step",
-    attention_rule="expected",
-    batch_size=16,
-    embedding_size=100,
-    hidden_size=1000,
-    dropout=0.0,
-)
-
-# Drawings, from scratch: `sat-tf demo`, 354 s on 2 cores of a busy host (2026-11-23).
-# Beam 3, argmax, on test: 97.8 % of the content words at a right place, 95.2 % of the
-# captions wholly true; on unseen combinations 97.7 % and 91.8 %. The label smoothing
-# keeps the decoder from ruling out what it never read.
-SCENES = Preset(
-    trunk="convnet",
-    encoder_weights=None,
-    image_size=(112, 112),
-    resize_mode="none",
-    embedding_size=64,
-    hidden_size=128,
-    attention_size=64,
-    dropout=0.1,
-    label_smoothing=0.05,
-    estimator="straight_through",
-    warm_up=3,
-    learning_rate=2e-3,
-    final_rate=1e-4,
-    clip_norm=5.0,
-    batch_size=80,
-    epochs=5,
-)
-
-# Photographs, frozen encoder: `sat-tf train --data flickr8k --data-dir DIR --preset
-# flickr --set resize_mode=squash --out RUN`, 25 minutes on 2 cores, cache included
-# (2026-11-25). Flickr8k dev, argmax, BLEU-4 / METEOR: 21.8 / 20.5; greedy 18.0 / 18.8.
-# Without `input_dropout` an earlier one learned by heart from the eighth epoch on.
-FLICKR = Preset(
-    trunk="mobilenet_7x7",
-    embedding_size=256,
-    attention_size=256,
-    dropout=0.4,
-    input_dropout=0.3,
-    detector_size=512,
-    label_smoothing=0.1,
-    estimator="straight_through",
-    warm_up=4,
-    min_count=5,
-    learning_rate=1e-3,
-    final_rate=2e-5,
-    clip_norm=5.0,
-    epochs=13,
-    beam=40,
-    consensus=0.3,
-    detection=3.0,
-)
-
-# The same, taught by a run of `flickr` beside people, and told next to nothing of the
-# image before it looks: `sat-tf train --data flickr8k --data-dir DIR --preset
-# flickr_taught --set resize_mode=squash --set teacher=TEACHER --out RUN`, 32 minutes on
-# 2 cores (2026-11-26), features cached. Flickr8k dev, argmax, BLEU-4 / METEOR: 21.4 /
-# 20.8, 21.8 / 20.6 and 22.3 / 20.8 of three random starts; random places cost 2.5 to
-# 3.1 BLEU-4, greedily 3.8 to 4.3.
-FLICKR_TAUGHT = FLICKR.replace(
-    teacher="runs/flickr",
-    initial_dropout=0.75,
-    initial_gain=0.05,
-    grounding_size=384,
-    warm_up=2,
-    epochs=8,
-    consensus=0.5,
-    detection=5.0,
-    grounding=0.3,
-)
-
-PRESETS = {
-    "paper": PAPER,
-    "arctic": ARCTIC,
-    "scenes": SCENES,
-    "flickr": FLICKR,
-    "flickr_taught": FLICKR_TAUGHT,
-}
-
-
-def get_preset(name):
-    """The preset of that name."""
-    if name in PRESETS:
-        return PRESETS[name]
-    raise ValueError(
-        f"Expected a preset: {', '.join(PRESETS)}. Received: preset={name!r}. "
-        "Choose one of them, and change it with --set key=value."
+def _unknown(name):
+    """What to say of a part that does not exist."""
+    if name in MOVED:
+        return (
+            f"Expected a part of the recipe. Received: {name}, which is {MOVED[name]} "
+            f"now. Write --set {MOVED[name]}=... instead."
+        )
+    known = [
+        f"{section}.{field.name}"
+        for section, kind in SECTIONS.items()
+        for field in dataclasses.fields(kind)
+    ]
+    known += [f"{section}.NAME" for section in OPEN] + ["patience"]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known
+    return (
+        f"Expected a part of the recipe. Received: {name}. Did you mean "
+        f"{', '.join(near)}?"
     )
+
+
+# Recipes were flat once, and these names were printed.
+MOVED = {
+    **{
+        field.name: f"{section}.{field.name}"
+        for section, kind in SECTIONS.items()
+        for field in dataclasses.fields(kind)
+    },
+    "optimizer": "optimizer.name",
+    "initial_dropout": "model.initial_state.dropout",
+    "initial_gain": "model.initial_state.scale",
+    "detector_size": "model.rerankers.detection.hidden_size",
+    "grounding_size": "model.rerankers.grounding.hidden_size",
+    "attention_rule": "decoding.attention",
+    "max_length": "decoding.max_length",
+    "beam": "decoding.beam",
+    **{
+        name: f"decoding.rerank.{name}"
+        for name in ("consensus", "detection", "grounding")
+    },
+    "warm_up": "stages.warm_up.epochs",
+    "epochs": "stages.train.epochs",
+    "fine_tune_after": "stages.fine_tune.epochs",
+    "teacher": "a caption file that `sat-tf teach` writes",
+    "teacher_captions": "the option --captions of `sat-tf teach`",
+    **{
+        name: f"estimator.{name}"
+        for name in (
+            "samples reward baseline lambda_r lambda_e semi_sampling coin batch_sum "
+            "baseline_steps normalise_advantage temperature final_temperature "
+            "anneal_steps carry top_k proposal"
+        ).split()
+    },
+}

@@ -1,1 +1,83 @@
-"""Second opinions on the beams of a search."""
+"""Second opinions on the beams that a search ends with.
+
+The most probable caption is seldom the best one. Each reranker scores the finished
+beams of an image in its own way, and the sum of those that a captioner is told to use
+(`DecodingOptions.rerank`) says which beam is best. None of them changes what a beam
+says or where it looked.
+
+A reranker is one file with a `Reranker` in it and one line in `RERANKERS`.
+"""
+
+import functools
+
+from sat_tf.runtime.registry import Registry
+
+RERANKERS = Registry(
+    "reranker",
+    consensus="sat_tf.reranking.consensus:Consensus",
+    detection="sat_tf.reranking.detection:Detection",
+    grounding="sat_tf.reranking.grounding:Grounding",
+)
+
+
+def chosen(rerankers, defaults, asked):
+    """How much each reranker shall count: name -> strength, none that is off.
+
+    Args:
+        rerankers: list of `Reranker`, those a captioner has of its own.
+        defaults: name -> strength, unless told otherwise.
+        asked: name -> strength, over the defaults; `None` turns one off, and with it
+            those that only add to it.
+
+    Raises:
+        ValueError: there is no such reranker, the captioner was trained without it, or
+            another is missing whose scores it adds to.
+    """
+    strengths = {**dict(defaults), **dict(asked)}
+    known = {name_of(reranker) for reranker in rerankers}
+    on = {n: s for n, s in strengths.items() if not RERANKERS[n].is_off(s)}
+    for name in list(on):
+        kind = RERANKERS[name]
+        missing = [other for other in kind.requires if other not in on]
+        if missing and name not in asked:
+            del on[name]
+        elif missing:
+            raise ValueError(
+                f"Expected {' and '.join(missing)} beside {name}, which only adds to "
+                f"it. Received: rerank={strengths}. Ask for {missing[0]} too, or leave "
+                f"{name} out."
+            )
+        elif kind.learns and name not in known:
+            raise ValueError(
+                f"Expected rerankers that this captioner was trained with "
+                f"({', '.join(sorted(known)) or 'it has none'}). Received: {name}="
+                f"{strengths[name]}. Leave it out, or train with "
+                f"--set model.rerankers.{name}={{}}."
+            )
+    return on
+
+
+def opinions(rerankers, annotations, strengths):
+    """What `decode` takes as `rerank`: a function of the beams for each reranker.
+
+    Args:
+        rerankers: list of `Reranker`, those a captioner has of its own.
+        annotations: `[B, L, D]`.
+        strengths: pairs of name and strength, as in `DecodingOptions.rerank`.
+    """
+    own = {name_of(reranker): reranker for reranker in rerankers}
+    said = []
+    for name, strength in strengths:
+        reranker = own[name] if name in own else RERANKERS[name]()
+        evidence = reranker.evidence(annotations)
+        said.append(functools.partial(_score, reranker, evidence, strength))
+    return tuple(said)
+
+
+def _score(reranker, evidence, strength, beams):
+    return reranker.score(beams, evidence, strength)
+
+
+def name_of(reranker):
+    """The name in `RERANKERS` of a reranker."""
+    return next(name for name, kind in RERANKERS.items() if type(reranker) is kind)

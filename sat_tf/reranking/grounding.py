@@ -1,10 +1,12 @@
-"""Which words are said of a place, whatever came before them."""
+"""Which words are said of a location, whatever came before them."""
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from sat_tf.decoding import selector
+from sat_tf.reranking.base import Reranker
+from sat_tf.vocabulary import EOS
 
 PASSES = 7
 RATE = 1e-3  # of Adam, falling on a cosine to a fiftieth
@@ -13,43 +15,52 @@ SMOOTHING = 0.1  # added to every word's count, as none has probability 0
 
 
 @keras.saving.register_keras_serializable("sat_tf")
-class Grounding(keras.layers.Layer):
-    """log p(word | the place looked at) - log p(word), one hidden layer on a place.
+class Grounding(Reranker):
+    """How far the locations that a beam looked at say its words, nats a word.
 
-    A second opinion on captions that knows nothing but where each word looked: beams
-    that say "dog" while they look at one are ranked above those that say it of the
-    grass beside. `fit` trains it when the captioner is done, as attention keeps moving
-    until then. Before that it has no opinion: 0 nats of every word.
+    log p(word | the location looked at) - log p(word), one hidden layer on one
+    annotation. It knows nothing but where each word looked: beams that say "dog" while
+    they look at one are ranked above those that say it of the grass beside. `fit`
+    trains it when the captioner is done, as attention keeps moving until then. Before
+    that it has no opinion: 0 nats of every word.
 
     Args:
-        vocabulary_size: V.
         hidden_size: units with a rectifier.
-        dropout: rate on the hidden units; input_dropout: on the place's annotation.
+        dropout: rate on the hidden units. input_dropout: on the annotation.
     """
 
-    def __init__(
-        self, vocabulary_size, hidden_size, *, dropout=0.0, input_dropout=0.0, **kwargs
-    ):
+    learns = True
+    requires = ("consensus",)
+
+    def __init__(self, hidden_size=384, *, dropout=0.0, input_dropout=0.0, **kwargs):
         super().__init__(**kwargs)
-        self.vocabulary_size = vocabulary_size
         self.hidden_size = hidden_size
+        self.dropout = dropout
+        self.input_dropout = input_dropout
+        self.trainable = False  # in `fit`, afterwards, and only there
         dtype = self.dtype_policy
         self.hidden = keras.layers.Dense(
             hidden_size, activation="relu", dtype=dtype, name="hidden"
         )
-        self.words = keras.layers.Dense(
-            vocabulary_size, kernel_initializer="zeros", dtype=dtype, name="words"
+        self.drop_annotation = keras.layers.Dropout(
+            input_dropout, name="drop_annotation"
         )
-        self.drop_place = keras.layers.Dropout(input_dropout, name="drop_place")
         self.drop_hidden = keras.layers.Dropout(dropout, name="drop_hidden")
 
-    def build(self, annotations_shape):
-        """Creates all weights from D, the last axis of the annotations."""
+    def build(self, annotations_shape, vocabulary_size):
+        """Creates all weights from D, the last axis of the annotations, and V."""
+        self.vocabulary_size = vocabulary_size
+        self.words = keras.layers.Dense(
+            vocabulary_size,
+            kernel_initializer="zeros",
+            dtype=self.dtype_policy,
+            name="words",
+        )
         self.hidden.build((None, annotations_shape[-1]))
         self.words.build((None, self.hidden_size))
         self.log_prior = self.add_weight(
-            shape=(self.vocabulary_size,),
-            initializer=keras.initializers.Constant(-np.log(self.vocabulary_size)),
+            shape=(vocabulary_size,),
+            initializer=keras.initializers.Constant(-np.log(vocabulary_size)),
             trainable=False,
             name="log_prior",
         )
@@ -57,8 +68,8 @@ class Grounding(keras.layers.Layer):
 
     def call(self, annotations, training=False):
         """Annotations `[.., D]` -> float32 logits `[.., V]` of the word said there."""
-        place = self.drop_place(annotations, training=training)
-        hidden = self.drop_hidden(self.hidden(place), training=training)
+        annotation = self.drop_annotation(annotations, training=training)
+        hidden = self.drop_hidden(self.hidden(annotation), training=training)
         return tf.cast(self.words(hidden), tf.float32)
 
     def evidence(self, annotations):
@@ -70,46 +81,68 @@ class Grounding(keras.layers.Layer):
         """Whether `fit` has been here."""
         return np.ptp(keras.ops.convert_to_numpy(self.log_prior)) > 0
 
+    def score(self, beams, evidence, strength):
+        """`strength` times the mean evidence of a beam's words, `[K, B]`."""
+        return strength * grounded_words(beams.tokens, beams.locations, evidence)
 
-def fit(captioner, inputs, key, captions, *, seed=17, verbose="auto"):
-    """Trains a captioner's grounding on where it looks; all else stays as it is.
+    def fit(self, captioner, inputs, key, captions, *, seed=17, verbose="auto"):
+        """Learns which words are said at the locations where a captioner looks.
 
-    The captioner goes over the captions of the training images as it would at test
-    time; of every place it looked at, the head learns which words were said then.
+        The captioner goes over the captions of the training images as it would at test
+        time; of every location it looked at, the head learns which words were said.
+        """
+        image, place, word = _looks(captioner, inputs, key, captions, seed)
+        counts = np.bincount(word, minlength=self.vocabulary_size) + SMOOTHING
+        spoken = _Spoken(captioner, inputs, key, image, place, word, seed)
+        self.trainable = True
+        trainer = keras.Sequential([keras.Input((captioner.encoder.size,)), self])
+        rate = keras.optimizers.schedules.CosineDecay(RATE, PASSES * len(spoken), 0.02)
+        trainer.compile(
+            optimizer=keras.optimizers.Adam(rate),
+            loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+            jit_compile=False,  # no two batches have as many places
+        )
+        trainer.fit(spoken, epochs=PASSES, shuffle=False, verbose=verbose)
+        self.trainable = False
+        self.log_prior.assign(np.log(counts / counts.sum()))
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {
+            **super().get_config(),
+            "hidden_size": self.hidden_size,
+            "dropout": self.dropout,
+            "input_dropout": self.input_dropout,
+        }
+
+
+def grounded_words(tokens, locations, evidence):
+    """How far the places that each beam looked at say its words, `[K, B]`, nats.
+
+    The mean over its words of log p(word | place) - log p(word).
 
     Args:
-        captioner: a trained `ShowAttendTell` with `grounding_size`.
-        inputs, key: from `cached_inputs`.
-        captions: per image, its captions.
-        seed: of the order of the images and of the `sample` rule.
-        verbose: as in Keras' `fit`.
+        tokens: `[K, B, T]`, as `consensus` takes them; `<eos>` has no place.
+        locations: int `[K, B, T]`, where each word was looked at.
+        evidence: of every word at every place, `[B, L, V]`.
     """
-    head = captioner.grounding
-    image, place, word = _looks(captioner, inputs, key, captions, seed)
-    counts = np.bincount(word, minlength=head.vocabulary_size) + SMOOTHING
-    spoken = _Spoken(captioner, inputs, key, image, place, word, seed)
-    head.trainable = True
-    trainer = keras.Sequential([keras.Input((captioner.encoder.size,)), head])
-    rate = keras.optimizers.schedules.CosineDecay(RATE, PASSES * len(spoken), 0.02)
-    trainer.compile(
-        optimizer=keras.optimizers.Adam(rate),
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-        jit_compile=False,  # no two batches have as many places
-    )
-    trainer.fit(spoken, epochs=PASSES, shuffle=False, verbose=verbose)
-    head.trainable = False
-    head.log_prior.assign(np.log(counts / counts.sum()))
+    looks = tf.transpose(tf.stack([locations, tokens], axis=-1), [1, 0, 2, 3])
+    found = tf.transpose(tf.gather_nd(evidence, looks, batch_dims=1), [1, 0, 2])
+    word = tf.cast(tokens > EOS, tf.float32)
+    words = tf.reduce_sum(word, axis=-1)
+    return tf.math.divide_no_nan(tf.reduce_sum(word * found, axis=-1), words)
 
 
 def _looks(captioner, inputs, key, captions, seed):
     """Every word of the captions and where it was looked at: three int arrays."""
+    attention = captioner.options().attention
 
     @tf.function(autograph=False, reduce_retracing=True)
     def places(data, at):
-        trace, _ = captioner.trace(
+        trace, _ = captioner.network.trace(
             data,
-            selector(captioner.attention_rule, tf.stack([seed, at])),
-            one_hot=captioner.attention_rule != "expected",
+            selector(attention, tf.stack([seed, at])),
+            one_hot=attention != "expected",
         )
         return tf.argmax(trace.weights[0], axis=-1)
 
@@ -122,7 +155,7 @@ def _looks(captioner, inputs, key, captions, seed):
         tokens = np.zeros((len(ids), max(map(len, ids))), "int32")
         for row, said in zip(tokens, ids, strict=True):
             row[: len(said)] = said
-        features = captioner.features_of({key: inputs.read(images)})
+        features = captioner.network.features_of({key: inputs.read(images)})
         data = {"annotations": features, "tokens": tokens, "rows": rows}
         data = {name: tf.convert_to_tensor(value) for name, value in data.items()}
         looked, spoken = places(data, tf.constant(at)).numpy(), tokens > 0
@@ -151,7 +184,7 @@ class _Spoken(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         images = np.sort(self.order[index * IMAGES : (index + 1) * IMAGES])
-        features = self.captioner.features_of({self.key: self.inputs.read(images)})
+        features = self.captioner.network.features_of({self.key: self.inputs.read(images)})
         annotations = self.captioner.encoder(features).numpy()
         places, words = [], []
         for row, image in enumerate(images):
@@ -159,7 +192,7 @@ class _Spoken(keras.utils.PyDataset):
             places.append(row * annotations.shape[1] + self.place[said])
             words.append(self.word[said])
         places, row = np.unique(np.concatenate(places), return_inverse=True)
-        size = self.captioner.grounding.vocabulary_size
+        size = self.len(captioner.vocabulary)
         counts = np.zeros((len(places), size), "float32")
         np.add.at(counts, (row, np.concatenate(words)), 1)
         total = counts.sum(axis=1, keepdims=True)

@@ -1,0 +1,129 @@
+"""Arguments that several commands share."""
+
+import argparse
+
+from sat_tf.reranking import RERANKERS
+
+ATTENTION = ("argmax", "sample", "expected")
+DECODERS = ("greedy", "sample", "beam")
+
+
+def add_json(command):
+    """`--json`."""
+    command.add_argument("--json", action="store_true", help="print JSON only")
+
+
+def add_data(command):
+    """`--data` and `--data-dir`."""
+    command.add_argument(
+        "--data", required=True, metavar="NAME|PATH", help="data set, or your folder"
+    )
+    command.add_argument("--data-dir", metavar="DIR", help="where its files are")
+
+
+def add_cache_dir(command):
+    """`--cache-dir`."""
+    command.add_argument(
+        "--cache-dir",
+        metavar="DIR",
+        help="where features and pixels are kept ($SAT_TF_CACHE, or ~/.cache/sat_tf)",
+    )
+
+
+def add_encoder_weights(command):
+    """`--encoder-weights`."""
+    command.add_argument(
+        "--encoder-weights",
+        metavar="PATH",
+        help="weights of the encoder, instead of a download",
+    )
+
+
+def add_recipe(command):
+    """`--preset` and `--set`."""
+    command.add_argument(
+        "--preset", required=True, metavar="NAME", help="a recipe: paper, scenes, ..."
+    )
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change any part of the recipe; may be given many times",
+    )
+
+
+def recipe_of(args, **changes):
+    """The `Recipe` that `--preset` and `--set` ask for, with further changes."""
+    from sat_tf.recipes import RECIPES
+
+    changes = dict(_key_value(pair) for pair in args.set) | changes
+    return RECIPES[args.preset].replace(changes)
+
+
+def _key_value(pair):
+    key, equals, value = pair.partition("=")
+    if not equals:
+        raise ValueError(
+            f"Expected key=value. Received: --set {pair}. "
+            "Write, for instance, --set optimizer.learning_rate=0.001."
+        )
+    return key, value
+
+
+def add_attention(command):
+    """`--attention`."""
+    command.add_argument(
+        "--attention", choices=ATTENTION, help="location rule (the model's own)"
+    )
+
+
+def add_beam(command):
+    """`--beam` and `--length-penalty`."""
+    command.add_argument(
+        "--beam", type=int, metavar="K", help="beams; 1 is greedy (the model's own)"
+    )
+    command.add_argument("--length-penalty", type=float, help="(the model's own)")
+
+
+def add_rerankers(command):
+    """One option for each reranker."""
+    for name in RERANKERS:
+        command.add_argument(
+            f"--{name}",
+            type=number_or_off,
+            default=argparse.SUPPRESS,  # as `None` says something: off
+            metavar="S|off",
+            help=f"how much {name} counts in ranking beams (the model's own)",
+        )
+
+
+def number_or_off(text):
+    """Its name is in what argparse says of anything else."""
+    return None if text == "off" else float(text)
+
+
+def decoding_options(args):
+    """Decoding options that were given; `--beam` alone asks for a beam search.
+
+    Raises:
+        ValueError: a reranker is asked for where there is one beam only.
+    """
+    names = (
+        "decoder beam attention temperature top_p max_length length_penalty"
+    ).split()
+    options = {name: getattr(args, name, None) for name in names}
+    options = {name: value for name, value in options.items() if value is not None}
+    given = vars(args)
+    rerank = {name: given[name] for name in RERANKERS if name in given}
+    on = [name for name, strength in rerank.items() if strength is not None]
+    if options.get("beam") == 1:
+        if on:
+            raise ValueError(
+                f"Expected several beams, for --{on[0]} to rank. Received: --beam 1. "
+                f"Give --beam 10, say, or leave --{on[0]} out."
+            )
+        return {**options, "decoder": "greedy"}
+    if "beam" in options or on:
+        options.setdefault("decoder", "beam")
+    return {**options, "rerank": rerank} if rerank else options

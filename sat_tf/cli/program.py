@@ -1,0 +1,61 @@
+"""The program `sat-tf`: its commands, and what it says when one fails."""
+
+import argparse
+import importlib
+import os
+import sys
+
+COMMANDS = {
+    "demo": "sat_tf.cli.demo",
+    "train": "sat_tf.cli.train",
+    "teach": "sat_tf.cli.teach",
+    "caption": "sat_tf.cli.caption",
+    "evaluate": "sat_tf.cli.evaluate",
+    "check-data": "sat_tf.cli.check_data",
+    "caches": "sat_tf.cli.caches",
+    "export": "sat_tf.cli.export",
+    "serve": "sat_tf.cli.serve",
+    "bench-estimators": "sat_tf.cli.bench_estimators",
+}
+
+
+def main(argv=None):
+    """Runs one command; returns its exit status.
+
+    0: done; 1: the data cannot be trained on; 2: refused or failed; 130: stopped.
+    """
+    args = _parser().parse_args(argv)
+    # Set before TensorFlow is imported, or it greets with a page of notices.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        return args.run(args) or 0
+    except KeyboardInterrupt:
+        print(
+            "\nsat-tf: stopped. What was saved is whole; repeat the command to resume.",
+            file=sys.stderr,
+        )
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
+        if os.environ.get("SAT_TF_TRACEBACK"):
+            raise
+        print(f"sat-tf {args.command}: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="sat-tf",
+        description="Image captioning with attention you can trust.",
+        epilog="Set SAT_TF_TRACEBACK=1 to see where an error came from.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        module = importlib.import_module(module)
+        summary = module.__doc__.splitlines()[0].rstrip(".")
+        command = commands.add_parser(name, help=summary, description=summary)
+        command.set_defaults(run=module.run)
+        module.add_arguments(command)
+    return parser

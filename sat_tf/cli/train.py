@@ -1,0 +1,45 @@
+"""Train a captioner, or resume a run."""
+
+import json
+
+from sat_tf.cli import arguments
+
+
+def add_arguments(parser):
+    """Of `sat-tf train`."""
+    arguments.add_data(parser)
+    arguments.add_recipe(parser)
+    parser.add_argument("--out", required=True, metavar="RUN", help="folder of the run")
+    parser.add_argument("--estimator", help="instead of the recipe's")
+    parser.add_argument(
+        "--epochs", type=int, help="of all stages together, instead of the recipe's"
+    )
+    parser.add_argument("--seed", type=int, default=17)
+    arguments.add_cache_dir(parser)
+    arguments.add_encoder_weights(parser)
+    arguments.add_json(parser)
+
+
+def run(args):
+    """Trains."""
+    from sat_tf.training import train
+
+    changes = {"estimator": args.estimator} if args.estimator else {}
+    recipe = arguments.recipe_of(args, **changes)
+    if args.epochs is not None:
+        recipe = recipe.with_epochs(args.epochs)
+    _, history = train(
+        recipe,
+        args.data,
+        args.out,
+        data_dir=args.data_dir,
+        encoder_weights=args.encoder_weights,
+        seed=args.seed,
+        cache_dir=args.cache_dir,
+        verbose=0 if args.json else "auto",
+    )
+    if args.json:
+        print(json.dumps(history, indent=1))
+    else:
+        print(f"Best captioner: {args.out}/model. Caption a photograph with it:")
+        print(f"  sat-tf caption photo.jpg --model {args.out} --figure look.png")

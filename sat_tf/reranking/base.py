@@ -1,0 +1,80 @@
+"""What a reranker has to say."""
+
+import keras
+
+
+class Reranker(keras.layers.Layer):
+    """A second opinion on the finished beams of an image.
+
+    A subclass implements `score`, and `evidence` if it needs to know more of an image
+    than its beams. One that learns sets `learns = True` and has weights, made in
+    `build`; a captioner is given such a reranker when it is made, since its weights are
+    saved with the captioner. It learns either beside the decoder, through `objective`,
+    or afterwards, in `fit`.
+    """
+
+    learns = False
+    """Whether it has weights, and so belongs to one captioner."""
+    requires = ()
+    """Names of the rerankers to whose scores this one only adds."""
+    strength = 1.0
+    """How much it counts unless told otherwise; what 0 and 1 mean, `score` says."""
+
+    @classmethod
+    def summary(cls):
+        """Its docstring's first line, for model cards."""
+        line = cls.__doc__.splitlines()[0].rstrip(".")
+        return line[0].lower() + line[1:]
+
+    @classmethod
+    def is_off(cls, strength):
+        """Whether it counts for nothing at this strength; `None` and 0 do."""
+        return not strength
+
+    def build(self, annotations_shape, vocabulary_size):
+        """Creates weights from D, the last axis of the annotations, and V."""
+        self.built = True
+
+    def get_build_config(self):
+        """Nothing: a captioner builds its rerankers, with sizes of its own."""
+
+    def objective(self, annotations, tokens, rows=None):
+        """What to maximise beside the likelihood, per caption: `[B]`, or 0.
+
+        Args:
+            annotations: `[B, L, D]`, through which no gradient may pass.
+            tokens: int32 `[B, T]`, 0 at padding.
+            rows: int `[B]`, the row of `annotations` that each caption is about;
+                `None` = one image each.
+        """
+        return 0.0
+
+    @property
+    def fitted(self):
+        """Whether there is nothing left for `fit` to do."""
+        return True
+
+    def fit(self, captioner, inputs, key, captions, *, seed=17, verbose="auto"):
+        """Learns from a captioner that has been trained; nothing else moves.
+
+        Args:
+            captioner: a `ShowAttendTell`.
+            inputs, key: from `cached_inputs`.
+            captions: per image, its captions.
+            seed: of everything that is drawn.
+            verbose: as in Keras' `fit`.
+        """
+
+    def evidence(self, annotations):
+        """What `score` needs to know of the images: `[B, L, D]` -> tensors."""
+        return ()
+
+    def score(self, beams, evidence, strength):
+        """How good each beam is, `[K, B]`.
+
+        Args:
+            beams: `Decoded`, the search's beams.
+            evidence: what `evidence` made of the images.
+            strength: a number, by which its opinion counts.
+        """
+        raise NotImplementedError

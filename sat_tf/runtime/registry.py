@@ -1,0 +1,45 @@
+"""Names for things that can be chosen, each imported when it is first asked for."""
+
+import importlib
+from collections.abc import Mapping
+
+
+class Registry(Mapping):
+    """A name -> the class or function it stands for.
+
+    The command line lists the names without importing TensorFlow, which takes seconds.
+
+    Args:
+        kind: what the entries are, in the singular, for messages.
+        **homes: name = `"module:attribute"`.
+    """
+
+    def __init__(self, kind, **homes):
+        self.kind = kind
+        self._homes = homes
+
+    def register(self, name, home):
+        """Adds an entry: `"module:attribute"`, or the class or function itself."""
+        self._homes[name] = home
+
+    def __getitem__(self, name):
+        """The entry of that name; a `ValueError` lists the names there are."""
+        home = self._homes.get(name)
+        if home is None:
+            raise ValueError(
+                f"Expected a {self.kind}: {', '.join(self._homes)}. "
+                f"Received: {name!r}. Choose one of them."
+            )
+        if isinstance(home, str):
+            module, _, attribute = home.partition(":")
+            home = getattr(importlib.import_module(module), attribute)
+        return home
+
+    def __contains__(self, name):
+        return name in self._homes
+
+    def __iter__(self):
+        return iter(self._homes)
+
+    def __len__(self):
+        return len(self._homes)

@@ -1,0 +1,128 @@
+"""What a training run goes through, one stage after the other.
+
+A stage is a class and one line in `STAGES`; a recipe says which of them, in which
+order, and for how long.
+"""
+
+from sat_tf.estimators import Soft
+
+
+class Stage:
+    """Some epochs that are trained in the same way, or work to do after the last.
+
+    Args:
+        epochs: passes over all captions.
+    """
+
+    judged = True
+    """Whether its epochs may give the captioner that the run keeps."""
+
+    def __init__(self, epochs=0):
+        whole = isinstance(epochs, int) and not isinstance(epochs, bool)
+        if not whole or epochs < 0:
+            raise ValueError(
+                "Expected a whole number of epochs, 0 or more. Received: "
+                f"epochs={epochs!r}."
+            )
+        self.epochs = epochs
+
+    def enter(self, captioner, estimator):
+        """Prepares a compiled captioner, before the first epoch and on resuming.
+
+        Args:
+            captioner: a `ShowAttendTell`.
+            estimator: the recipe's.
+        """
+
+    def finish(self, captioner, inputs, key, captions, *, seed, verbose):
+        """Works on the best captioner after the last epoch.
+
+        Args:
+            captioner: a `ShowAttendTell`.
+            inputs, key: from `cached_inputs`. captions: per image, its captions.
+
+        Returns:
+            Whether anything has changed.
+        """
+        del captioner, inputs, key, captions, seed, verbose
+        return False
+
+
+class WarmUp(Stage):
+    """Soft attention, before an estimator that draws takes over."""
+
+    judged = False
+
+    def enter(self, captioner, estimator):
+        """Uses expected contexts."""
+        if estimator.stochastic:
+            captioner.use(Soft())
+
+
+class Train(Stage):
+    """The recipe's estimator, with the trunk as it came."""
+
+    def enter(self, captioner, estimator):
+        """Uses the estimator."""
+        captioner.use(estimator)
+
+
+class FineTune(Train):
+    """The recipe's estimator, and the trunk is trained too, at `encoder_rate`."""
+
+    def enter(self, captioner, estimator):
+        """Uses the estimator, and lets the trunk go."""
+        super().enter(captioner, estimator)
+        if not captioner.encoder.network.trainable:
+            captioner.fine_tune()
+
+
+class FitRerankers(Stage):
+    """Rerankers that learn from where the trained captioner looks."""
+
+    def finish(self, captioner, inputs, key, captions, *, seed, verbose):
+        """Fits those that have not been fitted yet."""
+        waiting = [each for each in captioner.rerankers if not each.fitted]
+        for reranker in waiting:
+            reranker.fit(captioner, inputs, key, captions, seed=seed, verbose=verbose)
+        return bool(waiting)
+
+
+STAGES = {
+    "warm_up": WarmUp,
+    "train": Train,
+    "fine_tune": FineTune,
+    "fit_rerankers": FitRerankers,
+}
+
+
+class Plan:
+    """The stages of a recipe, by epoch.
+
+    Args:
+        stages: name in `STAGES` -> arguments of its constructor, in their order.
+
+    Raises:
+        ValueError: there is no such stage, or it does not take such an argument.
+    """
+
+    def __init__(self, stages):
+        self.stages = [_make(name, options) for name, options in stages.items()]
+        self.epochs = sum(stage.epochs for stage in self.stages)
+
+    def at(self, epoch):
+        """The stage that an epoch, counted from 0, belongs to."""
+        for stage in self.stages:
+            if epoch < stage.epochs:
+                return stage
+            epoch -= stage.epochs
+        raise IndexError(epoch)
+
+    def until(self, epoch):
+        """The stages that begin no later than an epoch, in their order."""
+        begun, first = [], 0
+        for stage in self.stages:
+            if stage.epochs and first <= epoch:
+                begun.append(stage)
+            first += stage.epochs
+        return begun
