@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import inspect
 import json
 import typing
 
@@ -136,6 +137,15 @@ class Recipe:
         sections = {name: kind(**content.pop(name)) for name, kind in SECTIONS.items()}
         return Recipe(**content, **sections)
 
+    def with_epochs(self, epochs):
+        """A copy that is trained for so many epochs in all.
+
+        The last stage with epochs gets what the others leave.
+        """
+        *others, last = [n for n, options in self.stages.items() if options["epochs"]]
+        left = epochs - sum(self.stages[name]["epochs"] for name in others)
+        return self.replace({f"stages.{last}.epochs": max(left, 0)})
+
     @classmethod
     def from_dict(cls, content):
         """What `to_dict` made."""
@@ -188,15 +198,10 @@ def _put(content, path, value):
 
 def _taken(estimator, changes):
     """An estimator's options: those asked for, and those of the recipe it takes."""
-    from sat_tf.estimators import ESTIMATORS, options_of  # not to print --help
+    from sat_tf.estimators import kind_of  # takes seconds, so not to print --help
 
     name = estimator["name"]
-    if name not in ESTIMATORS:
-        raise ValueError(
-            f"Expected estimator to be one of {', '.join(ESTIMATORS)}. "
-            f"Received: estimator={name!r}. Choose one of them."
-        )
-    taken = options_of(ESTIMATORS[name])
+    taken = sorted(kind_of(name).options(**estimator))
     asked = {key.removeprefix("estimator.") for key in changes}
     for option in asked & set(estimator) - set(taken) - {"name"}:
         raise ValueError(
@@ -205,6 +210,50 @@ def _taken(estimator, changes):
             "choose another estimator."
         )
     return {k: v for k, v in estimator.items() if k == "name" or k in taken}
+
+
+def make(where, registry, options):
+    """The registered thing called `options["name"]`, of the other options.
+
+    Args:
+        where: dotted name of the options in a recipe, for messages.
+        registry: name -> class.
+        options: `name`, and arguments of its constructor.
+
+    Raises:
+        ValueError: there is no such thing, or it does not take such an option.
+    """
+    options = dict(options)
+    name = options.pop("name")
+    if name not in registry:
+        raise ValueError(
+            f"Expected {where} to be one of {', '.join(registry)}. "
+            f"Received: {name!r}. Choose one of them."
+        )
+    kind = registry[name]
+    taken = taken_by(kind)
+    for option in set(options) - set(taken):
+        raise ValueError(
+            f"Expected an option that {name} takes: {', '.join(taken) or 'none'}. "
+            f"Received: {where}.{option}={options[option]!r}. Leave it out."
+        )
+    return kind(**options)
+
+
+def taken_by(kind):
+    """Names of what a class's constructor takes or hands on to those of its bases."""
+    names = {}
+    for each in kind.__mro__:
+        if each.__module__.startswith("keras"):
+            break
+        if "__init__" not in vars(each):
+            continue
+        parameters = inspect.signature(each.__init__).parameters.values()
+        names |= {p.name: None for p in parameters if p.kind is not p.VAR_KEYWORD}
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+            break
+    names.pop("self", None)
+    return list(names)
 
 
 def _parse(text):

@@ -6,6 +6,7 @@ from sat_tf.captioner import ShowAttendTell
 from sat_tf.estimators import ESTIMATORS
 from sat_tf.model.encoder import Encoder
 from sat_tf.model.initial_state import INITIAL_STATES
+from sat_tf.recipes.base import make
 from sat_tf.reranking import RERANKERS
 from sat_tf.training_step.scheduled_sampling import rising
 from sat_tf.vocabulary import Vocabulary
@@ -18,40 +19,48 @@ def build(recipe, captions, *, encoder_weights=None):
 
     Args:
         recipe: a `Recipe`.
-        captions: iterable of the training captions, for the vocabulary.
+        captions: per image, its captions; for the vocabulary.
         encoder_weights: `imagenet` or a path, over the recipe's.
     """
-    model, stages = recipe.model, recipe.stages
+    return make_captioner(recipe, vocabulary_of(recipe, captions), encoder_weights)
+
+
+def vocabulary_of(recipe, captions):
+    """The `Vocabulary` of captions, per image."""
+    texts = (text for texts in captions for text in texts)
+    return Vocabulary.from_captions(texts, recipe.data.max_words, recipe.data.min_count)
+
+
+def make_captioner(recipe, vocabulary, encoder_weights=None):
+    """An untrained captioner of a vocabulary."""
+    model = recipe.model
     if model.dtype not in DTYPES:
         raise ValueError(
             f"Expected model.dtype to be one of {', '.join(DTYPES)}. "
             f"Received: model.dtype={model.dtype!r}. Choose one of them."
         )
-    vocabulary = Vocabulary.from_captions(
-        captions, recipe.data.max_words, recipe.data.min_count
-    )
     encoder = Encoder(
         model.trunk,
         weights=encoder_weights or model.encoder_weights,
         image_size=model.image_size,
         resize_mode=model.resize_mode,
         # A trunk that starts from nothing has to learn, from the first stage on.
-        trainable=model.trunk == "convnet" and "fine_tune" not in stages,
+        trainable=model.trunk == "convnet" and "fine_tune" not in recipe.stages,
         dtype=model.dtype,
     )
     return ShowAttendTell(
         vocabulary,
         encoder=encoder,
-        estimator=made("estimator", ESTIMATORS, recipe.estimator),
+        estimator=make("estimator", ESTIMATORS, recipe.estimator),
         embedding_size=model.embedding_size,
         hidden_size=model.hidden_size,
         attention_size=model.attention_size,
         dropout=model.dropout,
         input_dropout=model.input_dropout,
         output_activation=model.output_activation,
-        initial_state=made("model.initial_state", INITIAL_STATES, model.initial_state),
+        initial_state=make("model.initial_state", INITIAL_STATES, model.initial_state),
         rerankers=[
-            made(f"model.rerankers.{name}", RERANKERS, {**options, "name": name})
+            make(f"model.rerankers.{name}", RERANKERS, {**options, "name": name})
             for name, options in model.rerankers.items()
         ],
         dtype=model.dtype,
@@ -89,31 +98,3 @@ def make_optimizer(settings, total_steps):
         "Expected optimizer.name to be adam or rmsprop. "
         f"Received: optimizer.name={settings.name!r}. Choose one of them."
     )
-
-
-def made(where, registry, options):
-    """The registered thing called `options["name"]`, of the other options.
-
-    Args:
-        where: dotted name of the options in a recipe, for messages.
-        registry: name -> class.
-        options: `name`, and arguments of its constructor.
-
-    Raises:
-        ValueError: there is no such thing, or it does not take such an option.
-    """
-    options = dict(options)
-    name = options.pop("name")
-    if name not in registry:
-        raise ValueError(
-            f"Expected {where} to be one of {', '.join(registry)}. "
-            f"Received: {name!r}. Choose one of them."
-        )
-    kind = registry[name]
-    taken = options_of(kind)
-    for option in set(options) - set(taken):
-        raise ValueError(
-            f"Expected an option that {name} takes: {', '.join(taken) or 'none'}. "
-            f"Received: {where}.{option}={options[option]!r}. Leave it out."
-        )
-    return kind(**options)

@@ -1,277 +1,33 @@
-"""A training run: a folder that can be killed at any moment and goes on."""
+"""The training loop: epoch by epoch, judged and kept."""
 
-import contextlib
 import dataclasses
-import errno
 import json
-import math
-import os
 import pathlib
 import sys
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from sat_tf.captioner import ShowAttendTell
-from sat_tf.datasets import load, pipeline
-from sat_tf.estimators import ESTIMATORS, Soft
-from sat_tf.evaluation import captions as metrics
+from sat_tf.datasets import Split, load, pipeline
+from sat_tf.datasets.cache import default_cache
+from sat_tf.evaluation import captions as scores
 from sat_tf.evaluation import diagnostics
 from sat_tf.evaluation.evaluate import cached_inputs, predict
-from sat_tf.model.encoder import Encoder, weights_name
-from sat_tf.presets import storage
-from sat_tf.reranking import grounding
-from sat_tf.runtime.files import replacing
+from sat_tf.model.encoder import weights_name
+from sat_tf.recipes import Recipe
 from sat_tf.runtime.memory import keep_freed_memory
-from sat_tf.training import distillation, word_vectors
+from sat_tf.training import building, origins, word_vectors
+from sat_tf.training.callbacks import CheckpointCallback
+from sat_tf.training.run import Run
+from sat_tf.training.stages import Plan
 from sat_tf.training_step import updates
-from sat_tf.training_step.scheduled_sampling import rising
-from sat_tf.vocabulary import Vocabulary
 
-DTYPES = ("float32", "mixed_bfloat16")
-SAVE_EVERY = 200  # updates between checkpoints: about a minute's work at paper size
-
-
-def build(preset, captions, *, encoder_weights=None):
-    """An untrained captioner.
-
-    Args:
-        preset: a `Preset`.
-        captions: iterable of the training captions, for the vocabulary.
-        encoder_weights: `imagenet` or a path, over the preset's.
-    """
-    if preset.estimator not in ESTIMATORS:
-        raise ValueError(
-            f"Expected estimator to be one of {', '.join(ESTIMATORS)}. "
-            f"Received: estimator={preset.estimator!r}. Choose one of them."
-        )
-    if preset.dtype not in DTYPES:
-        raise ValueError(
-            f"Expected dtype to be one of {', '.join(DTYPES)}. "
-            f"Received: dtype={preset.dtype!r}. Choose one of them."
-        )
-    vocabulary = Vocabulary.from_captions(captions, preset.max_words, preset.min_count)
-    encoder = Encoder(
-        preset.trunk,
-        weights=encoder_weights or preset.encoder_weights,
-        image_size=preset.image_size,
-        trainable=preset.trunk == "convnet" and preset.fine_tune_after is None,
-        dtype=preset.dtype,
-    )
-    kind = ESTIMATORS[preset.estimator]
-    estimator = kind(**preset.estimator_options(kind))
-    return ShowAttendTell(
-        vocabulary,
-        encoder=encoder,
-        estimator=estimator,
-        embedding_size=preset.embedding_size,
-        hidden_size=preset.hidden_size,
-        attention_size=preset.attention_size,
-        dropout=preset.dropout,
-        input_dropout=preset.input_dropout,
-        output_activation=preset.output_activation,
-        initial_state=preset.initial_state,
-        initial_dropout=preset.initial_dropout,
-        initial_gain=preset.initial_gain,
-        detector_size=preset.detector_size,
-        grounding_size=preset.grounding_size,
-        label_smoothing=preset.label_smoothing,
-        lambda_ds=preset.lambda_ds,
-        attention_rule=preset.attention_rule if estimator.stochastic else None,
-        encoder_rate=preset.encoder_rate,
-        resize_mode=preset.resize_mode,
-        dtype=preset.dtype,
-    )
-
-
-def make_optimizer(preset, total_steps):
-    """The preset's optimizer, its rate falling on a cosine over `total_steps`."""
-    rate = keras.optimizers.schedules.CosineDecay(
-        preset.learning_rate, total_steps, preset.final_rate / preset.learning_rate
-    )
-    options = {"learning_rate": rate, "global_clipnorm": preset.clip_norm}
-    if preset.optimizer == "adam":
-        return keras.optimizers.Adam(**options)
-    if preset.optimizer == "rmsprop":
-        return keras.optimizers.RMSprop(
-            rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **options
-        )
-    raise ValueError(
-        "Expected optimizer to be adam or rmsprop. "
-        f"Received: optimizer={preset.optimizer!r}. Choose one of them."
-    )
-
-
-@dataclasses.dataclass
-class Progress:
-    """Where a run stands; kept in its checkpoint."""
-
-    step: int = 0
-    best: float = -1.0
-    best_epoch: int = -1
-    fine_tuning: bool = False
-    history: list = dataclasses.field(default_factory=list)
-
-
-class Run:
-    """The folder of a run.
-
-    `preset.json` is the resolved recipe, `model/` the best captioner so far,
-    `checkpoint.npz` everything needed to go on, `history.json` one row per epoch, the
-    same in `tensorboard/`, and `teacher.json` what a teacher said of the images.
-    """
-
-    def __init__(self, folder):
-        self.folder = pathlib.Path(folder)
-        self.model = self.folder / "model"
-        self._writer = None
-
-    @property
-    def begun(self):
-        """Whether there is a checkpoint to go on from."""
-        return (self.folder / "checkpoint.npz").is_file()
-
-    def open(self, recipe):
-        """Makes the folder, or checks that it holds a run of the same recipe."""
-        path = self.folder / "preset.json"
-        text = json.dumps(recipe, indent=1) + "\n"
-        old = json.loads(path.read_text()) if path.is_file() and self.begun else None
-        new = json.loads(text)
-        if old is not None and old != new:
-            changed = [k for k in {**old, **new} if old.get(k) != new.get(k)]
-            raise ValueError(
-                "Expected the recipe this run was started with, to resume it. "
-                f"Received: out={str(self.folder)!r}, which differs in "
-                f"{', '.join(changed)}. Choose another --out, or the same settings."
-            )
-        with self._explained(), replacing(path) as beside:
-            beside.write_text(text)
-        for left in self.folder.glob(".checkpoint.npz.*.tmp"):  # of a killed process
-            left.unlink()
-
-    def save_checkpoint(self, captioner, progress):
-        """Every variable that is trained and the progress, in one file, at once."""
-        variables = _all_variables(captioner)
-        arrays = {f"{i:05d}": v.numpy() for i, v in enumerate(variables)}
-        state = json.dumps(dataclasses.asdict(progress))
-        with self._explained(), replacing(self.folder / "checkpoint.npz") as path:
-            with open(path, "wb") as file:
-                np.savez(file, progress=np.array(state), **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-
-    def save_best(self, captioner, metadata):
-        """The captioner to be used after the run."""
-        with self._explained():
-            storage.save(captioner, self.model, metadata=metadata)
-
-    def save_history(self, history):
-        """One row per epoch, for people to read; the checkpoint has its own."""
-        with self._explained(), replacing(self.folder / "history.json") as path:
-            path.write_text(json.dumps(history, indent=1) + "\n")
-
-    def teacher_captions(self, lesson, ask):
-        """Image name -> captions, from `ask()` once for every `lesson`, a dict."""
-        path = self.folder / "teacher.json"
-        kept = json.loads(path.read_text()) if path.is_file() else {}
-        if kept.get("lesson") != lesson:
-            kept = {"lesson": lesson, "captions": ask()}
-            with self._explained(), replacing(path) as beside:
-                beside.write_text(json.dumps(kept, indent=0) + "\n")
-        return kept["captions"]
-
-    def log(self, row):
-        """An epoch's figures, for TensorBoard."""
-        with self._explained():
-            if self._writer is None:
-                folder = str(self.folder / "tensorboard")
-                self._writer = tf.summary.create_file_writer(folder)
-            with self._writer.as_default(step=row["epoch"]):
-                for name, value in row.items():
-                    tf.summary.scalar(name, value)
-            self._writer.flush()
-
-    @contextlib.contextmanager
-    def _explained(self):
-        try:
-            yield
-        except (OSError, tf.errors.OpError) as error:
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise OSError(
-                getattr(error, "errno", errno.EIO),
-                "Expected room in the folder of the run, and the right to write. "
-                f"Received: {reason}. Make room and run the same command "
-                "again: it goes on from the last checkpoint, which is whole",
-                str(self.folder),
-            ) from error
-
-    def load_checkpoint(self, captioner):
-        """Restores what `save_checkpoint` wrote; a fresh `Progress` if nothing was."""
-        if not self.begun:
-            return Progress()
-        with np.load(self.folder / "checkpoint.npz") as arrays:
-            progress = Progress(**json.loads(str(arrays["progress"])))
-            if progress.fine_tuning:
-                captioner.fine_tune()
-            for i, variable in enumerate(_all_variables(captioner)):
-                variable.assign(arrays[f"{i:05d}"])
-            return progress
-
-
-def _all_variables(captioner):
-    """All that changes in training: a frozen trunk's weights are where they were."""
-    network = captioner.encoder.network
-    frozen = set() if network.trainable else {id(v) for v in network.variables}
-    optimizers = [captioner.optimizer, captioner.encoder_optimizer]
-    owned = [v for o in optimizers if o is not None for v in o.variables]
-    return [*(v for v in captioner.variables if id(v) not in frozen), *owned]
-
-
-class Keep(keras.callbacks.Callback):
-    """Saves a checkpoint every so many updates; stops at a loss that is no number.
-
-    Not at the end of an epoch: `train` does that when the epoch has been judged, or
-    a run killed in between would never judge it.
-    """
-
-    def __init__(self, run, progress, schedule, file_names):
-        super().__init__()
-        self.run, self.progress = run, progress
-        self.schedule, self.file_names = schedule, file_names
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Counts the update that was just made."""
-        step = self.progress.step + 1
-        ends = step % self.schedule.steps_per_epoch == 0
-        saves = step % SAVE_EVERY == 0 and not ends
-        if not math.isfinite(logs["loss"]):
-            self._stop(f"loss={logs['loss']}")
-        # The loss was taken before the update, which may have been no number itself.
-        if (saves or ends) and not self._weights_are_finite():
-            self._stop("weights that are not, with a loss that still was,")
-        self.progress.step = step
-        if saves:
-            self.run.save_checkpoint(self.model, self.progress)
-
-    def _weights_are_finite(self):
-        weights = self.model.trainable_variables
-        return all(np.isfinite(weight.numpy()).all() for weight in weights)
-
-    def _stop(self, received):
-        images = np.unique(self.schedule.batch(self.progress.step)[0])
-        names = ", ".join(self.file_names[i] for i in images)
-        raise FloatingPointError(
-            "Expected a finite loss. "
-            f"Received: {received} at step {self.progress.step}, in a batch of "
-            f"{names}. The last good state is in "
-            f"{self.run.folder / 'checkpoint.npz'}; "
-            "lower learning_rate or set clip_norm=5 and choose another --out."
-        )
+SAMPLE = 512  # images whose features the encoder is standardised by
 
 
 def train(
-    preset,
+    recipe,
     data,
     out,
     *,
@@ -281,16 +37,16 @@ def train(
     cache_dir=None,
     verbose="auto",
 ):
-    """Trains a captioner, or goes on where a run in `out` was interrupted.
+    """Trains a captioner, or resumes the run in `out` where it was interrupted.
 
     Every epoch the validation images are captioned as they will be at test time; the
     captioner with the best BLEU-4 is kept in `out/model`.
 
     Args:
-        preset: a `Preset`.
+        recipe: a `Recipe`.
         data, data_dir: see `datasets.load`.
         out: folder of the run.
-        encoder_weights: `imagenet` or a path, over the preset's.
+        encoder_weights: `imagenet` or a path, over the recipe's.
         seed: of the weights, the order of the captions and the sampled locations.
         cache_dir: for features and pixels, by default `default_cache()`.
         verbose: as in `fit`.
@@ -299,143 +55,158 @@ def train(
         the best `ShowAttendTell`, and the history: one dict per epoch. The training
         figures of an epoch that was interrupted are means over what came after its
         last checkpoint; the validation figures are always of the whole.
+
+    Raises:
+        ValueError: the recipe, the data or the run in `out` do not fit, or another
+            process is at work there.
     """
     keep_freed_memory()
-    run = Run(out)
-    recipe = {
-        **dataclasses.asdict(preset),
-        "data": str(data),
-        "seed": seed,
-        # The checkpoint does not hold a frozen trunk: it must be the same again.
-        "encoder_fingerprint": weights_name(encoder_weights or preset.encoder_weights),
-    }
-    if preset.teacher is not None:
-        recipe["teacher_fingerprint"] = distillation.fingerprint(preset.teacher)
-    run.open(json.loads(json.dumps(recipe)))
+    plan = Plan(recipe.stages)
     cache_dir = cache_dir or default_cache()
-    training, validation = (
-        load(data, name, data_dir=data_dir) for name in ("train", "validation")
-    )
-    for note in training.notes:
-        print(f"{data}: {note}", file=sys.stderr)
-    people = training.captions  # whose words the vocabulary is made of
-    if preset.teacher is not None:
-        training = _taught(run, training, recipe, cache_dir, encoder_weights, verbose)
-    # Now, as TFDS draws names for its files while it prepares data.
-    keras.utils.set_random_seed(seed)
-    captioner = build(
-        preset,
-        (c for captions in people for c in captions),
-        encoder_weights=encoder_weights,
-    )
-    soft, hard = Soft(), captioner.estimator
-    warm_up = preset.warm_up if hard.stochastic else 0
-    if warm_up >= preset.epochs:
-        raise ValueError(
-            "Expected more epochs than the soft warm-up, which gives no captioner. "
-            f"Received: epochs={preset.epochs}, warm_up={warm_up}. "
-            "Set more epochs, or --set warm_up=0."
+    with Run(out).alone() as run:
+        weights = encoder_weights or recipe.model.encoder_weights
+        # The checkpoint does not hold a frozen trunk: it must be the same again.
+        fixed = {"seed": seed, "encoder_fingerprint": weights_name(weights)}
+        settings = {**recipe.to_dict(), "data": str(data), **fixed}
+        run.open(settings)
+        training, validation = (
+            load(data, name, data_dir=data_dir) for name in ("train", "validation")
         )
-    captioner.seeds.state.assign([seed, 0])
-    if preset.word_vectors and not run.begun:
-        coverage = word_vectors.set_embedding(captioner, preset.word_vectors)
+        for note in training.notes:
+            print(note, file=sys.stderr)
+        vocabulary = building.vocabulary_of(recipe, training.captions)
+        run.learn_from(origins.note(vocabulary, [training, validation]))
+        # Now, as TFDS draws names for its files while it prepares data.
+        keras.utils.set_random_seed(seed)
+        captioner = building.make_captioner(recipe, vocabulary, encoder_weights)
+        plan.check(captioner.estimator)
+        _prepare(captioner, recipe, training, cache_dir, seed, run, verbose)
+        # Now too: what is wrong must not be found out after an epoch's work.
+        cached_inputs(captioner, validation, cache_dir)
+        session = _Session(
+            run, plan, recipe, captioner, training, validation, seed, cache_dir, verbose
+        )
+        history = _epochs(session, settings)
+        keras.utils.set_random_seed(seed)  # again: a resumed run ends the same
+        return _finish(session), history
+
+
+@dataclasses.dataclass
+class _Session:
+    """What the parts of a run share."""
+
+    run: Run
+    plan: Plan
+    recipe: Recipe
+    captioner: ShowAttendTell
+    training: Split
+    validation: Split
+    seed: int
+    cache_dir: pathlib.Path
+    verbose: object
+
+
+def _prepare(captioner, recipe, training, cache_dir, seed, run, verbose):
+    """What a fresh captioner is given before the first update."""
+    if recipe.model.word_vectors and not run.begun:
+        coverage = word_vectors.set_embedding(captioner, recipe.model.word_vectors)
         if verbose:
             print(coverage, flush=True)
     inputs, key = cached_inputs(captioner, training, cache_dir)
-    # Now too: a cache that is stale must not be found out after an epoch's work.
-    cached_inputs(captioner, validation, cache_dir)
     if key == "annotations":
-        sample = np.random.default_rng(seed).choice(len(inputs), min(512, len(inputs)))
+        size = min(SAMPLE, len(inputs))
+        sample = np.random.default_rng(seed).choice(len(inputs), size)
         captioner.encoder.adapt(inputs.read(np.sort(sample)))
-    schedule = pipeline.Schedule(
-        training.captions,
-        captioner.vocabulary,
-        batch_size=preset.batch_size,
-        seed=seed,
-        # One schedule for the whole run, or a step would mean something else after.
-        together=key == "image" or preset.fine_tune_after is not None,
-    )
-    per_epoch = schedule.steps_per_epoch
-    total_steps = per_epoch * preset.epochs
-    optimizer = make_optimizer(preset, total_steps)
-    captioner.compile(
-        optimizer=optimizer,
-        scheduled_sampling=rising(preset.scheduled_sampling, total_steps),
-        decoder=preset.decoder_options(),
-    )
-    updates.build(captioner)
-    progress = run.load_checkpoint(captioner)
-    keep = Keep(run, progress, schedule, training.file_names)
 
-    while (epoch := progress.step // per_epoch) < preset.epochs:
-        if epoch - max(progress.best_epoch, warm_up) > preset.patience:
+
+def _epochs(session, settings):
+    """Trains, judges and keeps, epoch by epoch; returns the history."""
+    run, plan, captioner = session.run, session.plan, session.captioner
+    patience, estimator = session.recipe.patience, captioner.estimator
+    schedule = _schedule(session)
+    per_epoch = schedule.steps_per_epoch
+    building.compile_captioner(captioner, session.recipe, per_epoch * plan.epochs)
+    updates.build(captioner)
+    progress = run.progress()
+    for stage in plan.until((progress.step - 1) // per_epoch):
+        stage.enter(captioner, estimator)
+    run.restore(captioner)
+    names = session.training.file_names
+    checkpoints = CheckpointCallback(run, progress, schedule, names)
+    first = plan.first_judged(estimator)
+    while (epoch := progress.step // per_epoch) < plan.epochs:
+        if epoch - max(progress.best_epoch, first) > patience:
             break
-        captioner.use(soft if epoch < warm_up else hard)
-        if epoch == preset.fine_tune_after and not progress.fine_tuning:
-            captioner.fine_tune()
-            progress.fine_tuning = True
-        # Features until then, pixels afterwards.
-        inputs, key = cached_inputs(captioner, training, cache_dir)
-        logs = captioner.fit(
-            pipeline.training_batches(
-                inputs, schedule, key=key, start_step=progress.step
-            ),
-            initial_epoch=epoch,
-            epochs=epoch + 1,
-            steps_per_epoch=per_epoch - progress.step % per_epoch,
-            callbacks=[keep],
-            shuffle=False,
-            verbose=verbose,
-        ).history
-        row = {"epoch": epoch + 1, **{k: float(v[-1]) for k, v in logs.items()}}
-        row |= _validate(captioner, validation, preset, cache_dir)
-        if epoch >= warm_up and row["val_bleu_4"] > progress.best:
+        plan.at(epoch).enter(captioner, estimator)
+        row = {"epoch": epoch + 1, **_fit(session, schedule, epoch, checkpoints)}
+        row |= _validate(session)
+        judged = plan.at(epoch).judged(estimator)
+        if judged and row["val_bleu_4"] > progress.best:
             progress.best, progress.best_epoch = row["val_bleu_4"], epoch
-            run.save_best(captioner, {"recipe": recipe, **row})
+            run.save_best(captioner, {"recipe": settings, **row})
         progress.history.append(row)
         run.save_history(progress.history)
         run.log(row)
         # Last: a run killed before this does the end of the epoch again.
         run.save_checkpoint(captioner, progress)
-        if verbose:
+        if session.verbose:
             print(_line(row), flush=True)
-    keras.utils.set_random_seed(seed)  # again: a run that goes on ends the same
-    best = ShowAttendTell.from_preset(run.model)
-    if best.grounding is not None and not best.grounding.fitted:
-        # Now that attention has settled; of people's captions, as it is judged by them.
-        inputs, key = cached_inputs(best, training, cache_dir)
-        grounding.fit(best, inputs, key, people, seed=seed, verbose=verbose)
-        metadata = json.loads((run.model / "metadata.json").read_text())
-        run.save_best(best, metadata)
-    return best, progress.history
+    return progress.history
 
 
-def _taught(run, split, recipe, cache_dir, encoder_weights, verbose):
-    names = ("teacher", "teacher_fingerprint", "teacher_captions", "data")
-    said = run.teacher_captions(
-        {name: recipe[name] for name in names} | {"images": split.fingerprint},
-        lambda: distillation.teacher_captions(
-            split,
-            recipe["teacher"],
-            recipe["teacher_captions"],
-            cache_dir=cache_dir,
-            encoder_weights=encoder_weights,
-            progress=bool(verbose),
-        ),
+def _schedule(session):
+    return pipeline.Schedule(
+        session.training.captions,
+        session.captioner.vocabulary,
+        batch_size=session.recipe.data.batch_size,
+        seed=session.seed,
+        # One for the whole run, or a step would mean something else after.
+        together=session.captioner.encoder.network.trainable
+        or session.plan.trains_the_trunk,
     )
-    return distillation.taught(split, said)
 
 
-def _validate(captioner, validation, preset, cache_dir):
-    inputs, key = cached_inputs(captioner, validation, cache_dir)
-    options = captioner.options(decoder="greedy", max_length=preset.max_length)
+def _fit(session, schedule, epoch, checkpoints):
+    """The rest of one epoch of updates; what they came to."""
+    step, per_epoch = checkpoints.progress.step, schedule.steps_per_epoch
+    # Features while the trunk is frozen, then pixels.
+    inputs, key = cached_inputs(session.captioner, session.training, session.cache_dir)
+    logs = session.captioner.fit(
+        pipeline.training_batches(inputs, schedule, key=key, start_step=step),
+        initial_epoch=epoch,
+        epochs=epoch + 1,
+        steps_per_epoch=per_epoch - step % per_epoch,
+        callbacks=[checkpoints],
+        shuffle=False,
+        verbose=session.verbose,
+    ).history
+    return {name: float(values[-1]) for name, values in logs.items()}
+
+
+def _validate(session):
+    captioner, validation = session.captioner, session.validation
+    inputs, key = cached_inputs(captioner, validation, session.cache_dir)
+    options = captioner.options(decoder="greedy", rerank=None)
     captions = predict(captioner, inputs, key, options)
-    bleu_4 = metrics.bleu4([c.caption for c in captions], validation.captions)
+    bleu_4 = scores.bleu4([c.caption for c in captions], validation.captions)
     health = diagnostics.attention_health([c.alpha for c in captions])
     if problem := diagnostics.warning(health):
         print(f"Warning: {problem}", file=sys.stderr)
     health = {f"val_attention_{name}": value for name, value in health.items()}
     return {"val_bleu_4": bleu_4, **health}
+
+
+def _finish(session):
+    """The best captioner, after what the stages do with it."""
+    run, training = session.run, session.training
+    best = ShowAttendTell.from_preset(run.model)
+    inputs, key = cached_inputs(best, training, session.cache_dir)
+    options = {"seed": session.seed, "verbose": session.verbose}
+    for stage in session.plan.stages:
+        if stage.finish(best, inputs, key, training.captions, **options):
+            metadata = json.loads((run.model / "metadata.json").read_text())
+            run.save_best(best, metadata)
+    return best
 
 
 def _line(row):
@@ -472,9 +243,3 @@ def batches(captioner, split, *, batch_size=64, seed=17, cache_dir=None):
     )
     dataset = pipeline.training_batches(inputs, schedule, key=key)
     return dataset, schedule.steps_per_epoch
-
-
-def default_cache():
-    """`$SAT_TF_CACHE`, or `sat_tf` in the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(os.environ.get("SAT_TF_CACHE") or pathlib.Path(home) / "sat_tf")

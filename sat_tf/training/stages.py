@@ -5,6 +5,7 @@ order, and for how long.
 """
 
 from sat_tf.estimators import Soft
+from sat_tf.recipes.base import make
 
 
 class Stage:
@@ -14,8 +15,8 @@ class Stage:
         epochs: passes over all captions.
     """
 
-    judged = True
-    """Whether its epochs may give the captioner that the run keeps."""
+    trains_the_trunk = False
+    """Whether the trunk is trained along."""
 
     def __init__(self, epochs=0):
         whole = isinstance(epochs, int) and not isinstance(epochs, bool)
@@ -25,6 +26,11 @@ class Stage:
                 f"epochs={epochs!r}."
             )
         self.epochs = epochs
+
+    def judged(self, estimator):
+        """Whether its epochs may give the captioner that the run keeps."""
+        del estimator
+        return True
 
     def enter(self, captioner, estimator):
         """Prepares a compiled captioner, before the first epoch and on resuming.
@@ -51,7 +57,9 @@ class Stage:
 class WarmUp(Stage):
     """Soft attention, before an estimator that draws takes over."""
 
-    judged = False
+    def judged(self, estimator):
+        """No captioner of the recipe's estimator is at work yet, unless it is soft."""
+        return not estimator.stochastic
 
     def enter(self, captioner, estimator):
         """Uses expected contexts."""
@@ -69,6 +77,8 @@ class Train(Stage):
 
 class FineTune(Train):
     """The recipe's estimator, and the trunk is trained too, at `encoder_rate`."""
+
+    trains_the_trunk = True
 
     def enter(self, captioner, estimator):
         """Uses the estimator, and lets the trunk go."""
@@ -107,8 +117,37 @@ class Plan:
     """
 
     def __init__(self, stages):
-        self.stages = [_make(name, options) for name, options in stages.items()]
+        self.stages = [
+            make("stages", STAGES, {**options, "name": name})
+            for name, options in stages.items()
+        ]
         self.epochs = sum(stage.epochs for stage in self.stages)
+
+    @property
+    def trains_the_trunk(self):
+        """Whether a stage does."""
+        return any(stage.epochs and stage.trains_the_trunk for stage in self.stages)
+
+    def first_judged(self, estimator):
+        """The first epoch that may give the captioner that the run keeps."""
+        first = 0
+        for stage in self.stages:
+            if stage.epochs and stage.judged(estimator):
+                return first
+            first += stage.epochs
+        return self.epochs
+
+    def check(self, estimator):
+        """Raises `ValueError` if no epoch would give a captioner."""
+        if self.first_judged(estimator) == self.epochs:
+            told = ", ".join(
+                f"{type(stage).__name__} for {stage.epochs}" for stage in self.stages
+            )
+            raise ValueError(
+                "Expected epochs after the soft warm-up, which gives no captioner. "
+                f"Received: {told}. Set stages.train.epochs, or a larger --epochs, or "
+                "stages.warm_up.epochs=0."
+            )
 
     def at(self, epoch):
         """The stage that an epoch, counted from 0, belongs to."""

@@ -1,0 +1,145 @@
+"""A teacher's captions, in a file that people can read and `train` takes.
+
+What a captioner says of the training images with all its means (a search over many
+beams, ranked by its rerankers) is taught to another as more captions of them: knowledge
+distillation on the level of sequences (Kim & Rush 2016). People say one thing in many
+ways, and a small decoder that owes each of them a share says none of them well; a
+teacher says it in a few.
+"""
+
+import json
+import os
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from sat_tf import datasets
+from sat_tf.captioner import ShowAttendTell
+from sat_tf.datasets.cache import default_cache
+from sat_tf.evaluation.evaluate import cached_inputs, predict
+from sat_tf.reranking.consensus import LONGEST, agreement
+from sat_tf.runtime.files import replacing
+from sat_tf.vocabulary import PAD
+
+# Beams are short, and by a plain F measure the shortest agree best: on Flickr8k the
+# five best then have 9.3 words, with these 9.8, as people's have 10.9.
+PEOPLE = 3.0
+RECALL = 4.0
+
+
+def teach(
+    teacher,
+    data,
+    out,
+    *,
+    data_dir=None,
+    count=5,
+    cache_dir=None,
+    encoder_weights=None,
+    progress=True,
+):
+    """Writes a caption file with a teacher's captions behind those of people.
+
+    The training images get captions by the teacher, decoding as it does by default:
+    its beams with the greatest `score + PEOPLE * agreement with people`, so what it
+    would say anyway, and what people did say of the image. Those of the other splits
+    stay as they are.
+
+    Args:
+        teacher: a shipped captioner's name, a run, or a saved folder.
+        data, data_dir: see `datasets.load`; images in files.
+        out: the caption file, `[{"file_path", "split", "captions"}]`; paths of images
+            below its folder are relative to it.
+        count: captions per training image.
+        cache_dir: by default `default_cache()`.
+        encoder_weights: a path, for a teacher that was saved without its encoder.
+        progress: whether to show a bar.
+
+    Returns:
+        how many `images` and `captions` the file has.
+
+    Raises:
+        ValueError: no such teacher or data, the data have no image files, the teacher
+            does not rank its beams, or has fewer beams than `count`.
+    """
+    records = _records(data, data_dir)
+    captioner = ShowAttendTell.from_preset(teacher, encoder_weights=encoder_weights)
+    options = captioner.options()
+    if options.width == 1 or not options.rerank:
+        raise ValueError(
+            "Expected a teacher that decodes by consensus, as its beams are compared. "
+            f"Received: teacher={str(teacher)!r}. Train it with, say, --set "
+            "decoding.decoder=beam --set decoding.beam=40 --set "
+            "decoding.rerank.consensus=0.3, as the recipe flickr does."
+        )
+    if not 1 <= count <= options.width:
+        raise ValueError(
+            f"Expected from 1 to {options.width} captions, the beams that "
+            f"{str(teacher)!r} keeps. Received: captions={count}. "
+            "Ask for fewer, or train a teacher with more beams."
+        )
+    split = datasets.load(data, "train", data_dir=data_dir)
+    inputs, key = cached_inputs(captioner, split, cache_dir or default_cache())
+    label = f"captions by {teacher}" if progress else None
+    said = predict(captioner, inputs, key, options, progress=label)
+    encode = captioner.vocabulary.encode
+    taught = {
+        name: _best(caption.beams, people, count, encode)
+        for name, caption, people in zip(
+            split.file_names, said, split.captions, strict=True
+        )
+    }
+    return _write(pathlib.Path(out), records, taught)
+
+
+def _records(data, data_dir):
+    """The usable records of a data set that is made of files."""
+    source = datasets.source_of(data, data_dir)
+    if source is None:
+        raise ValueError(
+            "Expected data whose images are files: your own, or flickr8k or flickr30k "
+            f"with --data-dir. Received: data={str(data)!r}. Give their folder."
+        )
+    builder, path = source
+    return [r for r in builder.read_records(path) if r.path and r.captions]
+
+
+def _best(beams, people, count, encode):
+    captions = [beam.caption for beam in beams]
+    said, heard = (_padded([encode(c) for c in each]) for each in (captions, people))
+    agreed = tf.reduce_mean(agreement(said, heard, RECALL)[0], axis=-1).numpy()
+    scores = [beam.score for beam in beams] + PEOPLE * agreed
+    return [captions[k] for k in np.argsort(-scores, kind="stable")[:count]]
+
+
+def _padded(rows):
+    """Rows of ids as the tokens of one image, `[K, 1, T]`."""
+    tokens = np.full((len(rows), 1, max(LONGEST, *map(len, rows))), PAD, "int32")
+    for row, ids in zip(tokens, rows, strict=True):
+        row[0, : len(ids)] = ids
+    return tf.constant(tokens)
+
+
+def _write(out, records, taught):
+    root = out.absolute().parent
+    rows = [
+        {
+            "file_path": _relative(record.path, root),
+            "split": record.split,
+            "captions": [
+                *record.captions,
+                *(taught.get(record.name, []) if record.split == "train" else []),
+            ],
+        }
+        for record in records
+    ]
+    with replacing(out) as path:
+        path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    return {"images": len(rows), "captions": sum(len(row["captions"]) for row in rows)}
+
+
+def _relative(path, root):
+    path = pathlib.Path(path).absolute()
+    inside = path.is_relative_to(root)
+    return os.fspath(path.relative_to(root) if inside else path)
