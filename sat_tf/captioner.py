@@ -1,27 +1,24 @@
-"""Show, Attend and Tell: the main path, from images to the training step."""
+"""Show, Attend and Tell as a Keras model: compile, fit, generate, save."""
 
 import keras
 import tensorflow as tf
 
-from sat_tf.decoding import OPINIONS, DecodingOptions, selector
-from sat_tf.decoding import generate as generation
-from sat_tf.estimators import ESTIMATORS, Trace
-from sat_tf.model import losses, recurrence
-from sat_tf.model.attention import Attention
-from sat_tf.model.decoder import Decoder
+from sat_tf import reranking
+from sat_tf.decoding import DecodingOptions, generate, selector
+from sat_tf.estimators import ESTIMATORS
+from sat_tf.model import losses
 from sat_tf.model.encoder import Encoder
-from sat_tf.model.recurrence import look
+from sat_tf.model.network import Network
 from sat_tf.presets import storage
-from sat_tf.reranking.detection import WordDetector
-from sat_tf.reranking.grounding import Grounding
 from sat_tf.training_step import logs, updates
-from sat_tf.training_step.scheduled_sampling import shifted, with_own_words
+from sat_tf.training_step.keras_habits import KerasHabits
+from sat_tf.training_step.scheduled_sampling import with_own_words
 from sat_tf.vocabulary import Vocabulary
 
 
 @keras.saving.register_keras_serializable("sat_tf")
-class ShowAttendTell(keras.Model):
-    """Image captioner that looks at one place for every word it says.
+class ShowAttendTell(KerasHabits, keras.Model):
+    """Image captioner that looks at one location for every word it says.
 
     Train it with `compile(optimizer=...)` and `fit(dataset)`, where the data set
     yields `{"image": [B, H, W, 3] in 0..255, "tokens": int32 [B, T]}`, or
@@ -38,24 +35,11 @@ class ShowAttendTell(keras.Model):
         estimator: an `Estimator`, or a key of `ESTIMATORS` for its defaults.
         embedding_size: m. hidden_size: n. attention_size: A.
         dropout: rate in the deep output.
-        input_dropout: rate on what goes into the recurrence (Zaremba et al. 2014): the
-            word embeddings, and channels of the annotations, an image's at all places.
+        input_dropout: rate on what goes into the recurrence, see `Network`.
         output_activation: `None` as eq. 7, `"tanh"` as the authors' code.
-        initial_state: `"annotations"` as the paper, or `"learned"`; initial_dropout:
-            share of the images in training that `"annotations"` says nothing of;
-            initial_gain: how much it says at test time, 0 to 1; see `Decoder`.
-        detector_size: hidden units of a `WordDetector`, trained beside the decoder with
-            the same dropout rates, for `DecodingOptions.detection`; 0 = none.
-        grounding_size: hidden units of a `Grounding`, with the same dropout rates, for
-            `DecodingOptions.grounding`; 0 = none. See `grounding.fit`.
-        lambda_ds: weight of the doubly stochastic penalty (eq. 14); see the warning
-            at `losses.doubly_stochastic` before raising it.
-        label_smoothing: share of the target spread over the vocabulary.
-        attention_rule: location rule of `test_step` and `generate`: `argmax`,
-            `sample` or `expected`; by default the estimator's.
-        encoder_rate: factor on the learning rate of a trainable encoder.
-        resize_mode: how image files become `encoder.image_size`: `crop`, `squash` or
-            `none`, see `images.resize`.
+        initial_state: an `InitialState`, or a key of `INITIAL_STATES` for its
+            defaults; `from_mean` is the paper's.
+        rerankers: list of `Reranker`, those that learn something of this captioner.
         dtype: policy of all but the encoder, which has its own: `float32` or
             `mixed_bfloat16` (weights, softmax, likelihoods and score terms stay
             float32); by default Keras' global one.
@@ -76,312 +60,124 @@ class ShowAttendTell(keras.Model):
         dropout=0.5,
         input_dropout=0.0,
         output_activation=None,
-        initial_state="annotations",
-        initial_dropout=0.0,
-        initial_gain=1.0,
-        detector_size=0,
-        grounding_size=0,
-        lambda_ds=0.0,
-        label_smoothing=0.0,
-        attention_rule=None,
-        encoder_rate=1.0,
-        resize_mode="crop",
+        initial_state="from_mean",
+        rerankers=(),
         **kwargs,
     ):
-        # Features come in float32, for the encoder to standardise.
         super().__init__(autocast=False, **kwargs)
         if not isinstance(vocabulary, Vocabulary):
             vocabulary = Vocabulary(vocabulary)
-        if isinstance(estimator, str):
-            estimator = ESTIMATORS[estimator]()
         self.vocabulary = vocabulary
-        self.encoder = encoder
-        self.estimator = estimator
-        self.lambda_ds = lambda_ds
-        self.label_smoothing = label_smoothing
-        self.attention_rule = attention_rule or estimator.attention
-        self.encoder_rate = encoder_rate
-        self.resize_mode = resize_mode
-        dtype = self.dtype_policy
-        self.attention = Attention(attention_size, dtype=dtype, name="attention")
-        self.decoder = Decoder(
+        self.network = Network(
             len(vocabulary),
+            encoder=encoder,
             embedding_size=embedding_size,
             hidden_size=hidden_size,
+            attention_size=attention_size,
             dropout=dropout,
             input_dropout=input_dropout,
             output_activation=output_activation,
             initial_state=initial_state,
-            initial_dropout=initial_dropout,
-            initial_gain=initial_gain,
-            dtype=dtype,
-            name="decoder",
+            dtype=self.dtype_policy,
         )
-        self.drop_annotations = keras.layers.SpatialDropout1D(
-            input_dropout, dtype=dtype, name="drop_annotations"
-        )
-        self.attention.build((None, encoder.size), (None, hidden_size))
-        self.decoder.build((None, None, encoder.size))
+        if isinstance(estimator, str):
+            estimator = ESTIMATORS[estimator]()
         self._build_estimator(estimator)
-        # Last: the others start as they would without them.
-        self.detector = self._second_opinion(WordDetector, detector_size, "detector")
-        self.grounding = self._second_opinion(Grounding, grounding_size, "grounding")
-        if self.grounding is not None:
-            self.grounding.trainable = False  # by `grounding.fit`, afterwards
-        self.seeds = keras.random.SeedGenerator(17, name="seeds")
+        self.estimator = estimator
+        # Last: all else starts with the same weights as without them.
+        self.rerankers = list(rerankers)
+        for reranker in self.rerankers:
+            if not reranker.built:
+                reranker.build((None, None, encoder.size), len(vocabulary))
+        self.seeds = keras.random.SeedGenerator(name="seeds")
         self.means = logs.running_means()
         self.decoder_options = {}
-        self.scheduled_sampling = 0.0
+        self.label_smoothing = self.lambda_ds = self.scheduled_sampling = 0.0
+        self.encoder_rate = 1.0
         self.encoder_optimizer = None
-        self.decoding_graphs = {}
+        self.graphs = {}
+        self.strategy = tf.distribute.get_strategy()
         self.built = True
 
-    def _second_opinion(self, kind, size, name):
-        if not size:
-            return None
-        layer = kind(
-            len(self.vocabulary),
-            size,
-            dropout=self.decoder.dropout,
-            input_dropout=self.decoder.input_dropout,
-            dtype=self.dtype_policy,
-            name=name,
-        )
-        layer.build((None, None, self.encoder.size))
-        return layer
+    @property
+    def encoder(self):
+        """The `Encoder`, with `grid`, `locations`, `size`, `image_size` and `adapt`."""
+        return self.network.encoder
 
     @property
     def grid(self):
-        """`(h, w)` of the places, L = h * w."""
+        """`(h, w)` of the locations, L = h * w."""
         return self.encoder.grid
-
-    # ------------------------------------------------------------------ one step
 
     def encode(self, images, training=False):
         """Features `[B, L, D]` of images `[B, H, W, 3]` in 0..255, to be cached."""
-        return self.encoder.features(images, training=training)
-
-    def start(self, features, training=False):
-        """What decoding needs before the first word.
-
-        Args:
-            features: `[B, L, D]`, from `encode`. training: dropout on.
-
-        Returns:
-            memory: `annotations` `[B, L, D]` and their `projection` `[B, L, A]`.
-            state: h_0 and c_0, `[1, B, n]` each.
-        """
-        annotations = tf.cast(self.encoder(features), self.compute_dtype)
-        annotations = self.drop_annotations(annotations, training=training)
-        memory = {
-            "annotations": annotations,
-            "projection": self.attention.project(annotations),
-        }
-        return memory, self.decoder.initial_state(annotations, training)
-
-    def detect(self, features):
-        """p(a caption says word w) `[B, V]` of features `[B, L, D]`.
-
-        `None` for a captioner without a detector.
-        """
-        if self.detector is None:
-            return None
-        return tf.sigmoid(self.detector(self.encoder(features)))
-
-    def ground(self, features):
-        """log p(word | place) - log p(word) `[B, L, V]` nats of features `[B, L, D]`.
-
-        `None` for a captioner without a grounding.
-        """
-        if self.grounding is None:
-            return None
-        return self.grounding.evidence(self.encoder(features))
-
-    def step(self, tokens, state, memory, choose):
-        """One word of decoding.
-
-        Args:
-            tokens: int `[S, B]`, y_{t-1}, 0 before the first word.
-            state: hidden and cell, `[S, B, n]` each.
-            memory: from `start`; never copied per sample or beam.
-            choose: location logits `[S, B, L]` -> weights `[S, B, L]`; one that says
-                `choose.one_hot` makes the context a look-up.
-
-        Returns:
-            log_p: `[S, B, V]` nats. state: h_t and c_t.
-            aux: `alpha`, `weights` `[S, B, L]` and `beta` `[S, B]`.
-        """
-        logits = self.attention(memory["projection"], state[0])
-        weights = choose(logits)
-        annotations = memory["annotations"]
-        one_hot = getattr(choose, "one_hot", False)
-        context = look(annotations, weights, one_hot)
-        context, beta = self.decoder.gate(context, state[0])
-        embedded = self.decoder.embed(tokens)
-        hidden, cell = self.decoder.recur(embedded, context, *state)
-        log_p = tf.nn.log_softmax(self.decoder.logits(embedded, hidden, context))
-        aux = {"alpha": tf.nn.softmax(logits), "weights": weights, "beta": beta}
-        return log_p, (hidden, cell), aux
-
-    # --------------------------------------------------------------- a whole caption
-
-    def unroll(
-        self,
-        features,
-        inputs,
-        select,
-        *,
-        one_hot=False,
-        rows=None,
-        location_bias=None,
-        samples=1,
-        training=False,
-    ):
-        """Runs the recurrence over captions whose words are given.
-
-        Args:
-            features: `[B, L, D]`. inputs: int `[B, T]`, y_{t-1}, first column 0.
-            select: (location logits `[S, B, L]`, t) -> weights `[S, B, L]`.
-            one_hot: whether the weights are one-hot draws, see `recurrence.unroll`.
-            rows: int `[B]`, the row of `features` that each caption is about, where
-                captions share images; `None` = one image each.
-            location_bias: `[B, T, L]`, added to the location logits; `None` = 0.
-            samples: S.
-
-        Returns:
-            word logits `[S, B, T, V]`, location logits and weights `[S, B, T, L]`,
-            and the states `[S, B, T, n]` that the steps started from.
-        """
-        memory, state = self.start(features, training)
-        if rows is not None:
-            memory = {name: tf.gather(x, rows) for name, x in memory.items()}
-            state = [tf.gather(x, rows, axis=1) for x in state]
-        hidden, cell = (tf.repeat(x, samples, axis=0) for x in state)
-        # All that needs no state is one large product outside the loop.
-        embedded = self.decoder.embed(inputs, training)
-        if location_bias is None:
-            places = self.encoder.locations
-            location_bias = tf.zeros(tf.concat([tf.shape(inputs), [places]], axis=0))
-
-        def weight(layer, name="kernel"):
-            return tf.cast(tf.convert_to_tensor(getattr(layer, name)), hidden.dtype)
-
-        outputs = recurrence.unroll(
-            recurrence.Inputs(
-                gates_word=tf.transpose(self.decoder.gates_word(embedded), [1, 0, 2]),
-                annotations=memory["annotations"],
-                projection=memory["projection"],
-                hidden=hidden,
-                cell=cell,
-                query=weight(self.attention.query),
-                vector=weight(self.attention, "vector"),
-                beta=weight(self.decoder.beta),
-                beta_bias=weight(self.decoder.beta, "bias"),
-                gates_hidden=weight(self.decoder.gates_hidden),
-                gates_context=weight(self.decoder.gates_context),
-                location_bias=tf.transpose(location_bias, [1, 0, 2]),
-            ),
-            select,
-            one_hot,
-        )
-        # [T, S, B, ..] -> [S, B, T, ..]
-        after, context, logits, weights, cells = (
-            tf.transpose(x, [1, 2, 0, 3]) for x in outputs
-        )
-        words = self.decoder.logits(embedded[None], after, context, training=training)
-        before = tf.concat([hidden[:, :, None], after[:, :, :-1]], axis=2)
-        return words, logits, weights, (before, cells)
-
-    def trace(self, data, select, *, one_hot=False, samples=1, training=False):
-        """The `Trace` of a batch, and the word logits `[S, B, T, V]` behind it."""
-        tokens = tf.cast(data["tokens"], tf.int32)
-        words, logits, weights, states = self.unroll(
-            self.features_of(data, training),
-            data.get("inputs", shifted(tokens)),
-            select,
-            one_hot=one_hot,
-            rows=data.get("rows"),
-            location_bias=data.get("location_bias"),
-            samples=samples,
-            training=training,
-        )
-        trace = Trace(
-            log_p_word=losses.log_likelihood(words, tokens),
-            log_alpha=tf.nn.log_softmax(logits),
-            weights=weights,
-            mask=tf.cast(tokens > 0, tf.float32),
-            states=states,
-        )
-        return trace, words
-
-    def score(self, data, states, contexts, *, training=False):
-        """log p(y_t) had each word been spoken with another context, one step ahead.
-
-        All steps at once, as each starts from a state that is known. The states
-        themselves are not changed by it.
-
-        Args:
-            data: as `fit` takes it. states: a trace's, `[S, B, T, n]` each.
-            contexts: z_t to try, before their gate, `[K, S, B, T, D]`.
-
-        Returns:
-            `[K, S, B, T]` nats, 0 at padding.
-        """
-        tokens = tf.cast(data["tokens"], tf.int32)
-        embedded = self.decoder.embed(data.get("inputs", shifted(tokens)))
-        contexts, _ = self.decoder.gate(contexts, states[0])
-        hidden, _ = self.decoder.recur(embedded, contexts, *states)
-        words = self.decoder.logits(embedded, hidden, contexts, training=training)
-        shape = tf.shape(words)
-        flat = tf.reshape(words, tf.concat([[-1], shape[2:]], axis=0))
-        return tf.reshape(losses.log_likelihood(flat, tokens), shape[:-1])
-
-    def annotations_of(self, data, training=False):
-        """a_i `[B, L, D]` of each caption's image, as attention sees them."""
-        annotations = self.encoder(self.features_of(data, training))
-        rows = data.get("rows")
-        return annotations if rows is None else tf.gather(annotations, rows)
-
-    def features_of(self, data, training=False):
-        """Float32 `[B, L, D]` of a batch as `fit` takes it, in whichever form."""
-        if "annotations" in data:
-            return tf.cast(data["annotations"], tf.float32)
-        return self.encode(data["image"], training)
+        return self.network.encode(images, training=training)
 
     def call(self, data, training=False):
-        """log p(y_t | y_<t, image) `[B, T]` nats under `attention_rule`."""
-        return self._evaluate(data)[0].log_p_word[0]
+        """log p(y_t | y_<t, image) `[B, T]` nats, as `test_step` looks."""
+        return self._evaluate(self._batch(data))[0].log_p_word[0]
 
     # ------------------------------------------------------------------- training
 
-    def loss_of(self, data):
-        """The scalar to minimise on a batch, and its `Trace`."""
-        seed = self._seed()
-        # Once, though an estimator may look at it in several passes.
-        data = {**data, "annotations": self.features_of(data, training=True)}
-        if self.scheduled_sampling:
-            data = with_own_words(self, data, seed)
-        trace, words = self.estimator.trace(self, data, seed)
-        objective = self.estimator.surrogate(trace)
-        if self.lambda_ds:
-            objective -= self.lambda_ds * losses.doubly_stochastic(
-                tf.exp(trace.log_alpha), trace.mask
-            )
-        if self.label_smoothing:
-            tokens = tf.cast(data["tokens"], tf.int32)
-            log_p = losses.log_likelihood(words, tokens)
-            smooth = losses.mean_log_p(words, log_p, tokens)
-            extra = tf.reduce_mean(tf.reduce_sum(smooth - log_p, axis=-1), axis=0)
-            objective += self.label_smoothing * extra
-        if self.detector is not None:
-            # A second opinion: it must not shape the annotations it is given.
-            annotations = tf.stop_gradient(self.encoder(data["annotations"]))
-            logits = self.detector(annotations, training=True)
-            if "rows" in data:
-                logits = tf.gather(logits, data["rows"])
-            tokens = tf.cast(data["tokens"], tf.int32)
-            objective += losses.detection(logits, tokens)
-        return -losses.mean_over_captions(objective, trace.mask), trace
+    def compile(
+        self,
+        *args,
+        decoder=None,
+        label_smoothing=0.0,
+        lambda_ds=0.0,
+        encoder_rate=1.0,
+        scheduled_sampling=0.0,
+        **kwargs,
+    ):
+        """As Keras, with what is particular to captions.
+
+        Args:
+            decoder: default of `generate`: `greedy`, `sample`, `beam`, or a dict of
+                the fields of `DecodingOptions`. `None` leaves it as it is.
+            label_smoothing: share of the target spread over the vocabulary.
+            lambda_ds: weight of the doubly stochastic penalty (eq. 14); see the warning
+                at `losses.doubly_stochastic` before raising it.
+            encoder_rate: factor on the learning rate of a trainable encoder, which then
+                has an optimizer of its own.
+            scheduled_sampling: probability that training feeds the captioner's own
+                word in place of the caption's, or a Keras schedule of it over the
+                updates, see `scheduled_sampling.rising`. 0 costs nothing.
+        """
+        super().compile(*args, **kwargs)  # of `KerasHabits`
+        self.label_smoothing, self.lambda_ds = label_smoothing, lambda_ds
+        self.encoder_rate = encoder_rate
+        self.scheduled_sampling = scheduled_sampling
+        if decoder is not None:
+            named = {"decoder": decoder} if isinstance(decoder, str) else decoder
+            self.decoder_options = dict(named)
+            self.options()  # refuses now what nobody could decode with later
+        self.compiled_updates = updates.Compiled()
+        self.encoder_optimizer = None
+        if self.encoder_rate != 1.0 and self.encoder.trainable_variables:
+            self.encoder_optimizer = updates.encoder_optimizer(self)
+
+    def get_compile_config(self):
+        """What `compile` was given, for a saved model."""
+        own = {
+            "decoder": self.decoder_options,
+            "label_smoothing": self.label_smoothing,
+            "lambda_ds": self.lambda_ds,
+            "encoder_rate": self.encoder_rate,
+            "fine_tuning": self.encoder_optimizer is not None,
+            "scheduled_sampling": keras.saving.serialize_keras_object(
+                self.scheduled_sampling
+            ),
+        }
+        return {**(super().get_compile_config() or {}), **own}
+
+    def compile_from_config(self, config):
+        """Compiles a loaded model as it was saved."""
+        config = dict(config)
+        decoder, fine_tuning = config.pop("decoder"), config.pop("fine_tuning")
+        self.compile(**keras.saving.deserialize_keras_object(config), decoder=decoder)
+        if fine_tuning:
+            self.fine_tune()
+        updates.build(self)
 
     def use(self, estimator):
         """Changes the estimator between calls of `fit`, say after a soft warm-up.
@@ -412,7 +208,7 @@ class ShowAttendTell(keras.Model):
 
     def _build_estimator(self, estimator):
         if not estimator.built:
-            words = (None, None, self.decoder.embedding_size)
+            words = (None, None, self.network.decoder.embedding_size)
             estimator.build((None, None, self.encoder.size), words)
 
     def fine_tune(self):
@@ -425,84 +221,63 @@ class ShowAttendTell(keras.Model):
         self.encoder_optimizer = updates.encoder_optimizer(self)
         self.train_function = None  # traced with the trunk frozen
 
+    def loss_of(self, data):
+        """The scalar to minimise on a batch, and its `Trace`."""
+        seed = self._seed()
+        # Once, though an estimator may look at it in several passes.
+        features = self.network.features_of(data, training=True)
+        data = {**data, "annotations": features}
+        if self.scheduled_sampling:
+            data = with_own_words(self, data, seed)
+        trace, words = self.estimator.trace(self.network, data, seed)
+        objective = self.estimator.surrogate(trace)
+        tokens = tf.cast(data["tokens"], tf.int32)
+        if self.lambda_ds:
+            alpha = tf.exp(trace.log_alpha)
+            objective -= self.lambda_ds * losses.doubly_stochastic(alpha, trace.mask)
+        if self.label_smoothing:
+            extra = losses.smoothing(words, tokens)
+            objective += self.label_smoothing * extra
+        if self.rerankers:
+            # A second opinion must not shape the annotations it is given.
+            annotations = tf.stop_gradient(self.encoder(features))
+            for reranker in self.rerankers:
+                objective += reranker.objective(annotations, tokens, data.get("rows"))
+        return -losses.mean_over_captions(objective, trace.mask), trace
+
     def train_step(self, data):
         """One update: likelihood, score function against the baseline, entropy."""
+        data = self._batch(data)
         with tf.GradientTape() as tape:
             loss, trace = self.loss_of(data)
             scaled = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
         gradients = tape.gradient(scaled, variables)
         updates.apply(self, gradients)
-        inside = {id(v) for v in self.attention.trainable_variables}
+        inside = {id(v) for v in self.network.attention.trainable_variables}
         pairs = zip(gradients, variables, strict=True)
         extra = {
+            "surrogate": loss,
             **self.estimator.statistics(trace),
             "attention_gradient": tf.linalg.global_norm(
                 [g for g, v in pairs if id(v) in inside]
             ),
         }
         self.estimator.update(trace)  # after use: b must not know this sample
-        return self._logs(loss, trace, extra)
+        return logs.update(self.means, trace, extra, self.encoder.locations)
 
     def test_step(self, data):
-        """Log-likelihood under `attention_rule`, so that it is not a noisy sample."""
-        trace, _ = self._evaluate(data)
-        words = tf.maximum(tf.reduce_sum(trace.mask), 1.0)
-        return self._logs(-tf.reduce_sum(trace.log_p_word) / words, trace, {})
-
-    def compile(self, *args, decoder=None, scheduled_sampling=0.0, **kwargs):
-        """As Keras; a trainable encoder with its own rate gets its own optimizer.
-
-        Args:
-            decoder: default of `generate`: `greedy`, `sample`, `beam`, or a dict of
-                the fields of `DecodingOptions`.
-            scheduled_sampling: probability that training feeds the captioner's own
-                word in place of the caption's, or a Keras schedule of it over the
-                updates, see `scheduled_sampling.rising`. 0 costs nothing.
-        """
-        super().compile(*args, **kwargs)
-        self.scheduled_sampling = scheduled_sampling
-        if decoder is not None:
-            named = {"decoder": decoder} if isinstance(decoder, str) else decoder
-            self.decoder_options = dict(named)
-            self.options()  # refuses now what nobody could decode with later
-        self.compiled_updates = updates.Compiled()
-        self.encoder_optimizer = None
-        if self.encoder_rate != 1.0 and self.encoder.trainable_variables:
-            self.encoder_optimizer = updates.encoder_optimizer(self)
-
-    def get_compile_config(self):
-        """What `compile` was given, for a saved model."""
-        own = {
-            "decoder": self.decoder_options,
-            "fine_tuning": self.encoder_optimizer is not None,
-            "scheduled_sampling": keras.saving.serialize_keras_object(
-                self.scheduled_sampling
-            ),
-        }
-        return {**(super().get_compile_config() or {}), **own}
-
-    def compile_from_config(self, config):
-        """Compiles a loaded model as it was saved."""
-        config = dict(config)
-        decoder, fine_tuning = config.pop("decoder"), config.pop("fine_tuning")
-        self.compile(**keras.saving.deserialize_keras_object(config), decoder=decoder)
-        if fine_tuning:
-            self.fine_tune()
-        updates.build(self)
+        """Log-likelihood as it decodes: not a noisy sample, unless asked for."""
+        trace, _ = self._evaluate(self._batch(data))
+        return logs.update(self.means, trace, {}, self.encoder.locations)
 
     def _evaluate(self, data):
-        return self.trace(
-            data,
-            selector(self.attention_rule, self._seed()),
-            one_hot=self.attention_rule != "expected",
-        )
+        rule = self.options().attention
+        select = selector(rule, self._seed())
+        return self.network.trace(data, select, one_hot=rule != "expected")
 
     def _seed(self):
         return tf.bitcast(tf.cast(self.seeds.next(), tf.uint32), tf.int32)
-
-    def _logs(self, loss, trace, extra):
-        return logs.update(self.means, loss, trace, extra, self.encoder.locations)
 
     # ------------------------------------------------------------------- speaking
 
@@ -514,84 +289,79 @@ class ShowAttendTell(keras.Model):
             seed: for what is drawn at random; `None` draws anew at every call.
             batch_size: images decoded at once.
             **options: fields of `DecodingOptions`, over those given to `compile`.
-                `banned` may hold words instead of ids.
+                `banned` may hold words instead of ids; `rerank={"consensus": 0.3}`
+                changes one reranker's strength, and `None` turns it off.
 
         Returns:
             list of `Caption`, in the order of the images.
         """
-        return generation.generate(
+        return generate.generate(
             self, images, self.options(**options), seed=seed, batch_size=batch_size
         )
 
     def options(self, **options):
         """`DecodingOptions` with this captioner's defaults filled in."""
-        defaults = {"attention": self.attention_rule, **self.decoder_options}
-        if options.get("consensus", 0.0) is None:
-            for name in OPINIONS:
-                defaults.pop(name, None)  # they add to what is not wanted
+        defaults = {"attention": self.estimator.attention, **self.decoder_options}
+        asked = options.pop("rerank", {})
         options = {**defaults, **options}
+        options["rerank"] = reranking.chosen(
+            self.rerankers, options.get("rerank", {}), asked
+        )
         if "banned" in options:
             options["banned"] = tuple(
                 self.vocabulary.id_of(w) if isinstance(w, str) else w
                 for w in options["banned"]
             )
-        options = DecodingOptions(**options)
-        for name, layer in zip(OPINIONS, ("detector", "grounding"), strict=True):
-            if getattr(options, name) and getattr(self, layer) is None:
-                raise ValueError(
-                    f"Expected {name}=0, as this captioner was trained without "
-                    f"{layer}_size. Received: {name}={getattr(options, name)}. "
-                    f"Leave it out, or train with --set {layer}_size=512."
-                )
-        return options
+        return DecodingOptions(**options)
+
+    def opinions(self, features, options):
+        """What `decode` takes as `rerank`, for features `[B, L, D]` and options."""
+        if options.width == 1 or not options.rerank:
+            return ()
+        annotations = self.encoder(features)
+        return reranking.opinions(self.rerankers, annotations, options.rerank)
 
     # -------------------------------------------------------------------- keeping
 
     def get_config(self):
         """Constructor arguments, everything a saved model needs to be rebuilt."""
+        decoder, serialize = self.network.decoder, keras.saving.serialize_keras_object
         return {
             "name": self.name,
             "vocabulary": self.vocabulary.get_config()["words"],
             "encoder": self.encoder.get_config(),
-            "estimator": keras.saving.serialize_keras_object(self.estimator),
-            "embedding_size": self.decoder.embedding_size,
-            "hidden_size": self.decoder.hidden_size,
-            "attention_size": self.attention.size,
-            "dropout": self.decoder.dropout,
-            "input_dropout": self.decoder.input_dropout,
-            "output_activation": self.decoder.output_activation,
-            "initial_state": self.decoder.starts_from,
-            "initial_dropout": self.decoder.initial_dropout,
-            "initial_gain": self.decoder.initial_gain,
-            "detector_size": self.detector.hidden_size if self.detector else 0,
-            "grounding_size": self.grounding.hidden_size if self.grounding else 0,
-            "lambda_ds": self.lambda_ds,
-            "label_smoothing": self.label_smoothing,
-            "attention_rule": self.attention_rule,
-            "encoder_rate": self.encoder_rate,
-            "resize_mode": self.resize_mode,
+            "estimator": serialize(self.estimator),
+            "embedding_size": decoder.embedding_size,
+            "hidden_size": decoder.hidden_size,
+            "attention_size": self.network.attention.size,
+            "dropout": decoder.dropout,
+            "input_dropout": decoder.input_dropout,
+            "output_activation": decoder.output_activation,
+            "initial_state": serialize(decoder.initial_state),
+            "rerankers": [serialize(reranker) for reranker in self.rerankers],
             "dtype": self.dtype_policy.name,
         }
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuilds a captioner; its weights come from the saved file."""
+        config, deserialize = dict(config), keras.saving.deserialize_keras_object
+        config["encoder"] = Encoder.from_config(config["encoder"])
+        config["estimator"] = deserialize(config["estimator"])
+        config["rerankers"] = [deserialize(each) for each in config["rerankers"]]
+        return cls(config.pop("vocabulary"), **config)
 
     def save_to_preset(self, folder, **options):
         """Writes config and weights to a folder; options as `storage.save`."""
         storage.save(self, folder, **options)
-
-    def export(self, path, version=None, **options):
-        """Writes a SavedModel for servers; see `sat_tf.export.export`."""
-        from sat_tf.export import export  # imports TFDS, for its example images
-
-        return export(self, path, version, **options)
 
     @classmethod
     def from_preset(cls, name, *, encoder_weights=None):
         """A trained captioner: a shipped one's name, a run, or a saved folder."""
         return storage.load(cls, name, encoder_weights=encoder_weights)
 
-    @classmethod
-    def from_config(cls, config):
-        """Rebuilds a captioner; its weights come from the saved file."""
-        config = dict(config)
-        config["encoder"] = Encoder.from_config(config["encoder"])
-        config["estimator"] = keras.saving.deserialize_keras_object(config["estimator"])
-        return cls(config.pop("vocabulary"), **config)
+    def export(self, path, version=None, **options):
+        """Writes a SavedModel for servers; see `sat_tf.export.export`."""
+        from sat_tf.export import export  # imports TFDS, for its example images
+
+        return export(self, path, version, **options)

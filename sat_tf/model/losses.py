@@ -36,6 +36,17 @@ def mean_log_p(logits, log_p_word, tokens):
     return tf.where(words > 0, smooth, 0.0)
 
 
+def smoothing(logits, tokens):
+    """What label smoothing adds to log p of a caption for each share it moves, `[B]`.
+
+    Args:
+        logits: `[S, B, T, V]`, before softmax. tokens: int32 `[B, T]`, 0 at padding.
+    """
+    log_p = log_likelihood(logits, tokens)
+    extra = mean_log_p(logits, log_p, tokens) - log_p
+    return tf.reduce_mean(tf.reduce_sum(extra, axis=-1), axis=0)
+
+
 def mean_over_captions(values, mask):
     """Mean of `values` `[B]` over the captions that have words.
 

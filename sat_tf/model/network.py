@@ -7,7 +7,7 @@ from sat_tf.estimators import Trace
 from sat_tf.model import losses, recurrence
 from sat_tf.model.attention import Attention
 from sat_tf.model.decoder import Decoder
-from sat_tf.model.recurrence import look
+from sat_tf.model.recurrence import look, shifted
 
 
 class Network(keras.layers.Layer):
@@ -76,7 +76,7 @@ class Network(keras.layers.Layer):
         return self.drop_annotations(annotations, training=training)
 
     def annotations_of(self, data, training=False):
-        """The same for every caption of a batch."""
+        """a_i `[B, L, D]` of each caption's image, before any dropout."""
         annotations = self.encoder(self.features_of(data, training))
         rows = data.get("rows")
         return annotations if rows is None else tf.gather(annotations, rows)
@@ -152,7 +152,8 @@ class Network(keras.layers.Layer):
 
         Returns:
             word logits `[S, B, T, V]`, location logits and weights `[S, B, T, L]`,
-            and the states `[S, B, T, n]` that the steps started from.
+            the states `[S, B, T, n]` that the steps started from, and the annotations
+            `[B, L, D]` and word vectors `[B, T, m]` that went in.
         """
         memory, state = self.start(features, training)
         if rows is not None:
@@ -162,8 +163,8 @@ class Network(keras.layers.Layer):
         # All that needs no state is one large product outside the loop.
         embedded = self.decoder.embed(inputs, training)
         if location_bias is None:
-            places = self.encoder.locations
-            location_bias = tf.zeros(tf.concat([tf.shape(inputs), [places]], axis=0))
+            locations = self.encoder.locations
+            location_bias = tf.zeros(tf.concat([tf.shape(inputs), [locations]], axis=0))
 
         def weight(layer, name="kernel"):
             return tf.cast(tf.convert_to_tensor(getattr(layer, name)), hidden.dtype)
@@ -192,12 +193,13 @@ class Network(keras.layers.Layer):
         )
         words = self.decoder.logits(embedded[None], after, context, training=training)
         before = tf.concat([hidden[:, :, None], after[:, :, :-1]], axis=2)
-        return words, logits, weights, (before, cells)
+        seen = memory["annotations"], embedded
+        return words, logits, weights, (before, cells), seen
 
     def trace(self, data, select, *, one_hot=False, samples=1, training=False):
         """The `Trace` of a batch, and the word logits `[S, B, T, V]` behind it."""
         tokens = tf.cast(data["tokens"], tf.int32)
-        words, logits, weights, states = self.unroll(
+        words, logits, weights, states, seen = self.unroll(
             self.features_of(data, training),
             data.get("inputs", shifted(tokens)),
             select,
@@ -213,10 +215,12 @@ class Network(keras.layers.Layer):
             weights=weights,
             mask=tf.cast(tokens > 0, tf.float32),
             states=states,
+            annotations=seen[0],
+            embedded=seen[1],
         )
         return trace, words
 
-    def score(self, data, states, contexts, *, training=False):
+    def score(self, data, states, contexts, *, embedded=None, training=False):
         """log p(y_t) had each word been spoken with another context, one step ahead.
 
         All steps at once, as each starts from a state that is known. The states
@@ -224,13 +228,16 @@ class Network(keras.layers.Layer):
 
         Args:
             data: as `fit` takes it. states: a trace's, `[S, B, T, n]` each.
-            contexts: z_t to try, before their gate, `[K, S, B, T, D]`.
+            contexts: z_t to try, before their gate, `[K, S, B, T, D]`; made of a
+                trace's `annotations`.
+            embedded: a trace's word vectors `[B, T, m]`; `None` = without dropout.
 
         Returns:
             `[K, S, B, T]` nats, 0 at padding.
         """
         tokens = tf.cast(data["tokens"], tf.int32)
-        embedded = self.decoder.embed(data.get("inputs", shifted(tokens)))
+        if embedded is None:
+            embedded = self.decoder.embed(data.get("inputs", shifted(tokens)))
         contexts, _ = self.decoder.gate(contexts, states[0])
         hidden, _ = self.decoder.recur(embedded, contexts, *states)
         words = self.decoder.logits(embedded, hidden, contexts, training=training)

@@ -197,6 +197,11 @@ def _backward(x, select, one_hot, tape, upstream):
     )
 
 
+def shifted(tokens):
+    """y_{t-1} of y_t, int `[B, T]`; 0 before the first word."""
+    return tf.pad(tokens[:, :-1], [[0, 0], [1, 0]])
+
+
 def look(annotations, weights, one_hot=False):
     """z_t `[S, B, D]`: the chosen place (eq. 9) or the weighted mean (eq. 13)."""
     if one_hot:

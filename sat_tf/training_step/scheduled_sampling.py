@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from sat_tf.estimators.noise import by_step
+from sat_tf.model.recurrence import shifted
 from sat_tf.vocabulary import EOS, PAD
 
 
@@ -50,11 +51,11 @@ def with_own_words(captioner, data, seed):
     # Places drawn with a seed of their own: the second pass draws its places anew,
     # or they would not be draws from alpha given the words that went in.
     place_seed, word_seed, coin_seed = (fold_in(own_seed, i) for i in range(3))
-    features = captioner.features_of(data, training=True)
+    features = captioner.network.features_of(data, training=True)
     tokens = tf.cast(data["tokens"], tf.int32)
     shown = shifted(tokens)
     estimator = captioner.estimator
-    words, *_ = captioner.unroll(
+    words, *_ = captioner.network.unroll(
         tf.stop_gradient(features),
         shown,
         lambda e, t: estimator.select(e, training=True, seed=place_seed, step=t),
@@ -72,11 +73,6 @@ def with_own_words(captioner, data, seed):
     replaced = (tf.transpose(coins) < probability) & (shown > 0)
     data = {k: v for k, v in data.items() if k != "image"}
     return data | {"annotations": features, "inputs": tf.where(replaced, own, shown)}
-
-
-def shifted(tokens):
-    """y_{t-1} of y_t, int `[B, T]`; 0 before the first word."""
-    return tf.pad(tokens[:, :-1], [[0, 0], [1, 0]])
 
 
 def draw_words(logits, seed):

@@ -1,0 +1,53 @@
+"""What people do with a Keras model, and a sentence where it cannot mean anything."""
+
+from sat_tf.training_step import inputs, updates
+
+
+class KerasHabits:
+    """Base of a captioner that checks what Keras' own methods are given."""
+
+    def compile(self, *args, **kwargs):
+        """As Keras', without losses and metrics."""
+        updates.check_one_replica(self, compiling=True)
+        super().compile(**inputs.arguments(super().compile, args, kwargs))
+
+    def fit(self, *args, **kwargs):
+        """As Keras', of a data set of dicts or of a dict of arrays."""
+        return super().fit(**inputs.arguments(super().fit, args, kwargs))
+
+    def evaluate(self, *args, **kwargs):
+        """As Keras', of what `fit` takes."""
+        return super().evaluate(**inputs.arguments(super().evaluate, args, kwargs))
+
+    def train_on_batch(self, *args, **kwargs):
+        """As Keras', of one dict."""
+        given = inputs.arguments(super().train_on_batch, args, kwargs)
+        return super().train_on_batch(**given)
+
+    def test_on_batch(self, *args, **kwargs):
+        """As Keras', of one dict."""
+        given = inputs.arguments(super().test_on_batch, args, kwargs)
+        return super().test_on_batch(**given)
+
+    @property
+    def metrics(self):
+        """The means that training and evaluation show."""
+        return list(self.means.values())
+
+    def make_train_function(self, force=False):
+        """As Keras', on one replica."""
+        updates.check_one_replica(self)
+        return super().make_train_function(force)
+
+    def make_test_function(self, force=False):
+        """As Keras', on one replica."""
+        updates.check_one_replica(self)
+        return super().make_test_function(force)
+
+    def _batch(self, data):
+        try:
+            return inputs.batch_of(data, self.encoder)
+        except ValueError:
+            # TensorFlow would go on with the graph that this leaves half traced.
+            self.train_function = self.test_function = self.predict_function = None
+            raise
