@@ -5,13 +5,13 @@ import time
 
 import numpy as np
 
+from sat_tf import images
 from sat_tf.datasets import load
 from sat_tf.evaluation.captions import write_json
 from sat_tf.evaluation.evaluate import evaluate
 from sat_tf.evaluation.figures import captions_figure, save_figure
-from sat_tf.images import files as images
-from sat_tf.recipes.base import SCENES
-from sat_tf.training.loop import default_cache, train
+from sat_tf.recipes import RECIPES
+from sat_tf.training import train
 
 SHOWN = 4
 BEAM = 3
@@ -35,7 +35,11 @@ def demo(out, *, seed=17, quiet=False):
     say = (lambda *_: None) if quiet else print
     say("Training hard attention on drawings: some minutes on two cores.")
     captioner, _ = train(
-        SCENES, "scenes", out / "run", seed=seed, verbose=0 if quiet else "auto"
+        RECIPES["scenes"],
+        "scenes",
+        out / "run",
+        seed=seed,
+        verbose=0 if quiet else "auto",
     )
     report = {"out": str(out)}
     options = captioner.options(decoder="beam", beam=BEAM)
@@ -57,7 +61,9 @@ def demo(out, *, seed=17, quiet=False):
         )
     held_out = load("scenes", f"test[:{SHOWN}]")
     pixels = [
-        images.load(contents, captioner.encoder.image_size, captioner.resize_mode)
+        images.load(
+            contents, captioner.encoder.image_size, captioner.encoder.resize_mode
+        )
         for contents in held_out.images.as_numpy_iterator()
     ]
     captions = captioner.generate(np.stack(pixels), decoder="beam", beam=BEAM)

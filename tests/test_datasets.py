@@ -14,10 +14,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.scripts.cli import build, cli_utils
 
-from sat_tf import datasets
+from sat_tf import datasets, images
 from sat_tf.datasets import check, own, records, schema
 from sat_tf.datasets.rows import Row
-from sat_tf.images import files as images
 
 CAPTIONS = ("A dog runs .", "The dog is running !")
 NAMES = {"train": ["a.jpg", "b.jpg"], "dev": ["c.jpg"], "test": ["d.jpg"]}

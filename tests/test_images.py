@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from pictures import encode, picture
 
-from sat_tf.images import files as images
+from sat_tf import images
 
 
 def cmyk():

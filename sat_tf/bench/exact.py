@@ -29,7 +29,7 @@ def small_case(estimator, seed=17):
         dropout=0.0,
     )
     rng = np.random.default_rng(seed)
-    for part in (captioner.attention, captioner.decoder):
+    for part in (captioner.network.attention, captioner.network.decoder):
         for variable in part.trainable_variables:
             variable.assign(rng.normal(0, _SPREAD, variable.shape))
     annotations = rng.normal(size=(IMAGES, encoder.locations, encoder.size))
@@ -49,7 +49,7 @@ def lower_bound(captioner, data):
     def follow(logits, t):
         return tf.broadcast_to(weights[:, None, t], tf.shape(logits))
 
-    trace, _ = captioner.trace(data, follow, samples=len(paths))
+    trace, _ = captioner.network.trace(data, follow, samples=len(paths))
     p = tf.exp(tf.reduce_sum(trace.log_p_location, axis=-1))
     bound = tf.reduce_sum(p * tf.reduce_sum(trace.log_p_word, axis=-1), axis=0)
     return tf.reduce_mean(bound)
@@ -57,7 +57,7 @@ def lower_bound(captioner, data):
 
 def soft_log_likelihood(captioner, data):
     """log p(y | a) under expected contexts (eq. 13), mean over the batch."""
-    trace, _ = captioner.trace(data, lambda logits, t: tf.nn.softmax(logits))
+    trace, _ = captioner.network.trace(data, lambda logits, t: tf.nn.softmax(logits))
     return tf.reduce_mean(tf.reduce_sum(trace.log_p_word, axis=-1))
 
 

@@ -18,9 +18,9 @@ from sat_tf.bench.start import make_estimator, start_with
 from sat_tf.datasets import load, pipeline
 from sat_tf.evaluation.evaluate import cached_inputs
 from sat_tf.presets import storage
+from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.files import replacing
 from sat_tf.runtime.memory import release_freed_memory
-from sat_tf.training.loop import default_cache
 
 SETTLE = 100  # updates of a baseline: 0.9^100 of its first value is left
 SMALL_DRAWS = 1000
@@ -86,16 +86,10 @@ def measure(plan, name):
     """
     keras.utils.set_random_seed(17)
     estimator = make_estimator(plan, name)
-    captioner = start_with(
-        plan,
-        estimator,
-        _ALL,
-        dropout=0.0,
-        input_dropout=0.0,
-        initial_dropout=0.0,
-        label_smoothing=0.0,
-        lambda_ds=0.0,
-    )
+    captioner = start_with(plan, estimator, _ALL, dropout=0.0, input_dropout=0.0)
+    initial_state = captioner.network.decoder.initial_state
+    if hasattr(initial_state, "dropout"):
+        initial_state.dropout = 0.0
     data, others = _batches(plan, captioner)
     derive = deriving(captioner, data, lambda data: captioner.loss_of(data)[0])
     memory = _memory_growth(lambda: [derive() for _ in range(3)])
@@ -215,11 +209,11 @@ def settle(captioner, batches):
 def _batches(plan, captioner):
     """The batch to measure on, and those that follow it."""
     split = load(plan.data, "train", data_dir=plan.data_dir)
-    inputs, key = cached_inputs(captioner, split, default_cache())
+    inputs, key = cached_inputs(captioner, split, plan.cache_dir or default_cache())
     schedule = pipeline.Schedule(
         split.captions,
         captioner.vocabulary,
-        batch_size=plan.preset.batch_size,
+        batch_size=plan.recipe.data.batch_size,
         seed=17,
         together=key == "image",
     )

@@ -4,13 +4,14 @@ All runs of a seed start alike: with the encoder of the start, frozen and its fe
 computed once, and with the same fresh attention and decoder (or, with `keep_decoder`,
 the start's own). So the time is spent on what the estimators differ in, where to look
 and what to say, and no estimator profits from a start that another one made; but
-`recommended` is a recipe, and its time begins with its preset's share of warm-up. The
+`recommended` is a recipe, and its time begins with its recipe's share of warm-up. The
 learning rate is constant: a schedule would have to know how many updates fit.
 
 The clock counts what a user would wait for, batch by batch: reading, the update, its
 result. It does not count tracing (done once before, and taken back) nor evaluation.
 """
 
+import dataclasses
 import math
 import time
 
@@ -18,13 +19,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sat_tf.bench.start import RECOMMENDED, make_estimator, start_with
+from sat_tf.bench.start import (
+    RECOMMENDED,
+    make_estimator,
+    start_with,
+    warm_up_epochs,
+)
 from sat_tf.datasets import load, pipeline
 from sat_tf.estimators import Soft
 from sat_tf.evaluation import captions as metrics
 from sat_tf.evaluation.evaluate import cached_inputs, predict, scene_scores
+from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.memory import keep_freed_memory
-from sat_tf.training.loop import default_cache, make_optimizer
+from sat_tf.training.building import make_optimizer
+from sat_tf.training.stages import Plan
 
 EVALUATIONS = 12  # per run, at equal distances
 JUDGED = 250  # validation images at most
@@ -55,9 +63,15 @@ def learn(plan, name, seed):
     if captioner.encoder.network is not None:
         captioner.encoder.network.trainable = False
     captioner.seeds.state.assign([seed, 0])
-    constant = plan.preset.replace(final_rate=plan.preset.learning_rate)
+    rate = plan.recipe.optimizer.learning_rate
+    constant = dataclasses.replace(plan.recipe.optimizer, final_rate=rate)
     optimizer = make_optimizer(constant, 1)
-    captioner.compile(optimizer=optimizer)
+    objective = plan.recipe.objective
+    captioner.compile(
+        optimizer=optimizer,
+        label_smoothing=objective.label_smoothing,
+        lambda_ds=objective.lambda_ds,
+    )
     optimizer.build(captioner.trainable_variables)
     batches = _training_batches(plan, captioner, seed)
     judge = _judge(plan, captioner)
@@ -90,7 +104,7 @@ def learn(plan, name, seed):
             break
         curve.append(point)
     return {
-        "attention": captioner.attention_rule,
+        "attention": captioner.options().attention,
         "diverged": not finite,
         "curve": curve,
     }
@@ -99,16 +113,17 @@ def learn(plan, name, seed):
 def _warm_up_seconds(plan, estimator, name):
     if name != RECOMMENDED or not estimator.stochastic:
         return 0.0
-    return 60 * plan.minutes * plan.preset.warm_up / plan.preset.epochs
+    epochs = Plan(plan.recipe.stages).epochs
+    return 60 * plan.minutes * warm_up_epochs(plan.recipe) / epochs
 
 
 def _training_batches(plan, captioner, seed):
     split = load(plan.data, "train", data_dir=plan.data_dir)
-    inputs, key = cached_inputs(captioner, split, default_cache())
+    inputs, key = cached_inputs(captioner, split, plan.cache_dir or default_cache())
     schedule = pipeline.Schedule(
         split.captions,
         captioner.vocabulary,
-        batch_size=plan.preset.batch_size,
+        batch_size=plan.recipe.data.batch_size,
         seed=seed,
         together=key == "image",
     )
@@ -120,15 +135,15 @@ def _judge(plan, captioner):
     whole = load(plan.data, "validation", data_dir=plan.data_dir)
     first = min(JUDGED, len(whole.file_names))
     split = load(plan.data, f"validation[:{first}]", data_dir=plan.data_dir)
-    inputs, key = cached_inputs(captioner, split, default_cache())
+    inputs, key = cached_inputs(captioner, split, plan.cache_dir or default_cache())
     given = pipeline.evaluation_batches(
         inputs,
         split.captions,
         captioner.vocabulary,
-        batch_size=plan.preset.batch_size,
+        batch_size=plan.recipe.data.batch_size,
         key=key,
     )
-    options = captioner.options(max_length=plan.preset.max_length)
+    options = captioner.options()
 
     def judge():
         logs = captioner.evaluate(given, verbose=0, return_dict=True)

@@ -26,7 +26,7 @@ def bench(plan, names=None, seeds=3, *, quiet=False):
         ValueError: an unknown estimator, model or data set, or `out` is of another
             plan.
     """
-    known = start.variants(plan.preset)
+    known = start.variants(plan.recipe)
     names = list(names or known)
     for name in names:
         if name not in known:

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from sat_tf.images import files as images
+from sat_tf import images
 from sat_tf.runtime import files
 
 _MANIFEST = "manifest.json"

@@ -8,12 +8,11 @@ import hashlib
 import tensorflow as tf
 import tqdm
 
-from sat_tf import datasets
+from sat_tf import datasets, images
 from sat_tf.datasets import records
 from sat_tf.datasets.rows import Place
 from sat_tf.datasets.split import no_split, read_split
 from sat_tf.datasets.split_names import ACCEPTED, split_name
-from sat_tf.images import files as images
 from sat_tf.recipes import base as presets
 from sat_tf.vocabulary import UNK, Vocabulary
 

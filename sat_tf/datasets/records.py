@@ -9,6 +9,7 @@ import warnings
 
 import tensorflow as tf
 
+from sat_tf import images
 from sat_tf.datasets.image_index import ImageIndex, plain
 from sat_tf.datasets.rows import said
 from sat_tf.datasets.split_names import (
@@ -17,7 +18,6 @@ from sat_tf.datasets.split_names import (
     share_out,
     split_name,
 )
-from sat_tf.images import files as images
 from sat_tf.vocabulary import tokenise
 
 __all__ = ["ImageIndex", "Record", "group", "hashed_split", "split_name"]

@@ -7,8 +7,8 @@ import os
 import numpy as np
 import tensorflow as tf
 
+from sat_tf import images as image_files
 from sat_tf.decoding import decode
-from sat_tf.images import files as image_files
 from sat_tf.vocabulary import detokenise
 
 

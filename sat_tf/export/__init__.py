@@ -11,10 +11,10 @@ import numpy as np
 import PIL.Image
 import tensorflow as tf
 
+from sat_tf import images
 from sat_tf.export.card import model_card
 from sat_tf.export.signatures import build
 from sat_tf.export.warmup import write_warmup
-from sat_tf.images import files as images
 from sat_tf.runtime.files import replacing
 
 __all__ = ["export"]

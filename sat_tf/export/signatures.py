@@ -11,8 +11,8 @@ import functools
 import keras
 import tensorflow as tf
 
+from sat_tf import images as image_files
 from sat_tf.decoding import decode
-from sat_tf.images import files as image_files
 from sat_tf.presets.storage import named_weights
 from sat_tf.vocabulary import EOS, seams
 

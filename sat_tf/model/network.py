@@ -52,9 +52,7 @@ class Network(keras.layers.Layer):
         self.drop_annotations = keras.layers.SpatialDropout1D(
             input_dropout, dtype=dtype, name="drop_annotations"
         )
-        self.attention.build(
-            (None, encoder.size), (None, self.decoder.hidden_size)
-        )
+        self.attention.build((None, encoder.size), (None, self.decoder.hidden_size))
         self.decoder.build((None, None, encoder.size))
         self.built = True
 

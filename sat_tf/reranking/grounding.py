@@ -184,7 +184,9 @@ class _Spoken(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         images = np.sort(self.order[index * IMAGES : (index + 1) * IMAGES])
-        features = self.captioner.network.features_of({self.key: self.inputs.read(images)})
+        features = self.captioner.network.features_of(
+            {self.key: self.inputs.read(images)}
+        )
         annotations = self.captioner.encoder(features).numpy()
         places, words = [], []
         for row, image in enumerate(images):

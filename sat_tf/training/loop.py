@@ -10,18 +10,18 @@ import numpy as np
 
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.datasets import Split, load, pipeline
-from sat_tf.datasets.cache import default_cache
 from sat_tf.evaluation import captions as scores
 from sat_tf.evaluation import diagnostics
 from sat_tf.evaluation.evaluate import cached_inputs, predict
-from sat_tf.model.encoder import weights_name
 from sat_tf.recipes import Recipe
+from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.memory import keep_freed_memory
 from sat_tf.training import building, origins, word_vectors
 from sat_tf.training.callbacks import CheckpointCallback
 from sat_tf.training.run import Run
 from sat_tf.training.stages import Plan
 from sat_tf.training_step import updates
+from sat_tf.trunks import weights_name
 
 SAMPLE = 512  # images whose features the encoder is standardised by
 

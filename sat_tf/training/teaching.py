@@ -16,9 +16,9 @@ import tensorflow as tf
 
 from sat_tf import datasets
 from sat_tf.captioner import ShowAttendTell
-from sat_tf.datasets.cache import default_cache
 from sat_tf.evaluation.evaluate import cached_inputs, predict
 from sat_tf.reranking.consensus import LONGEST, agreement
+from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.files import replacing
 from sat_tf.vocabulary import PAD
 

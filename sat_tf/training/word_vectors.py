@@ -82,7 +82,7 @@ def set_embedding(captioner, path):
     Returns:
         what came of it, in one line for people.
     """
-    variable = captioner.decoder.embedding.embeddings
+    variable = captioner.network.decoder.embedding.embeddings
     table = variable.numpy()
     words = captioner.vocabulary.words
     found = read(path, words, table.shape[1])
