@@ -34,13 +34,9 @@ def demo(out, *, seed=17, quiet=False):
     out = pathlib.Path(out)
     say = (lambda *_: None) if quiet else print
     say("Training hard attention on drawings: some minutes on two cores.")
-    captioner, _ = train(
-        RECIPES["scenes"],
-        "scenes",
-        out / "run",
-        seed=seed,
-        verbose=0 if quiet else "auto",
-    )
+    verbose = 0 if quiet else "auto"
+    run, recipe = out / "run", RECIPES["scenes"]
+    captioner, _ = train(recipe, "scenes", run, seed=seed, verbose=verbose)
     report = {"out": str(out)}
     options = captioner.options(decoder="beam", beam=BEAM)
     for split in ("test", "unseen"):
@@ -49,7 +45,6 @@ def demo(out, *, seed=17, quiet=False):
             load("scenes", split),
             options,
             out / split,
-            cache_dir=default_cache(),
             meteor=False,
             progress=not quiet,
         )
@@ -60,10 +55,9 @@ def demo(out, *, seed=17, quiet=False):
             "are wholly true."
         )
     held_out = load("scenes", f"test[:{SHOWN}]")
+    encoder = captioner.encoder
     pixels = [
-        images.load(
-            contents, captioner.encoder.image_size, captioner.encoder.resize_mode
-        )
+        images.load(contents, encoder.image_size, encoder.resize_mode)
         for contents in held_out.images.as_numpy_iterator()
     ]
     captions = captioner.generate(np.stack(pixels), decoder="beam", beam=BEAM)

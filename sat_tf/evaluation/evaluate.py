@@ -11,6 +11,7 @@ from sat_tf.datasets import cache, scenes
 from sat_tf.decoding.generate import caption_features, encode
 from sat_tf.evaluation import captions as metrics
 from sat_tf.presets.storage import named_weights
+from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.memory import keep_freed_memory
 
 
@@ -73,7 +74,15 @@ def predict(captioner, inputs, key, options, *, seed=17, batch_size=64, progress
 
 
 def evaluate(
-    captioner, split, options, out, *, cache_dir, seed=17, meteor=True, progress=True
+    captioner,
+    split,
+    options,
+    out,
+    *,
+    cache_dir=None,
+    seed=17,
+    meteor=True,
+    progress=True,
 ):
     """Writes predictions.json, references.json and scores.json; returns the scores.
 
@@ -85,13 +94,14 @@ def evaluate(
         split: a `datasets.Split`.
         options: `DecodingOptions`.
         out: folder for the files, made if need be.
-        cache_dir, seed: see `cached_inputs`, `predict`.
+        cache_dir: see `cached_inputs`, by default `default_cache()`.
+        seed: see `predict`.
         meteor: whether METEOR is wanted, which takes Java and half a minute.
         progress: whether to show a bar.
     """
     keep_freed_memory()
     out = pathlib.Path(out)
-    inputs, key = cached_inputs(captioner, split, cache_dir)
+    inputs, key = cached_inputs(captioner, split, cache_dir or default_cache())
     label = f"caption {split.split}" if progress else None
     captions = predict(captioner, inputs, key, options, seed=seed, progress=label)
     texts = [c.caption for c in captions]

@@ -96,7 +96,7 @@ class Network(keras.layers.Layer):
             "annotations": annotations,
             "projection": self.attention.project(annotations),
         }
-        return memory, self.decoder.initial_state(annotations, training)
+        return memory, self.decoder.initial_state(annotations, training=training)
 
     def step(self, tokens, state, memory, choose):
         """One word of decoding.

@@ -184,9 +184,7 @@ class _Spoken(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         images = np.sort(self.order[index * IMAGES : (index + 1) * IMAGES])
-        features = self.captioner.network.features_of(
-            {self.key: self.inputs.read(images)}
-        )
+        features = self._features(images)
         annotations = self.captioner.encoder(features).numpy()
         places, words = [], []
         for row, image in enumerate(images):
@@ -194,9 +192,13 @@ class _Spoken(keras.utils.PyDataset):
             places.append(row * annotations.shape[1] + self.place[said])
             words.append(self.word[said])
         places, row = np.unique(np.concatenate(places), return_inverse=True)
-        size = self.len(captioner.vocabulary)
+        size = len(self.captioner.vocabulary)
         counts = np.zeros((len(places), size), "float32")
         np.add.at(counts, (row, np.concatenate(words)), 1)
         total = counts.sum(axis=1, keepdims=True)
         flat = annotations.reshape(-1, annotations.shape[-1])
         return flat[places], counts / total, total[:, 0]
+
+    def _features(self, images):
+        batch = {self.key: self.inputs.read(images)}
+        return self.captioner.network.features_of(batch)

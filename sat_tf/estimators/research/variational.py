@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from sat_tf.estimators import inference
+from sat_tf.estimators.research import inference
 from sat_tf.estimators.reinforce import Reinforce
 
 
