@@ -346,6 +346,7 @@ class ShowAttendTell(KerasHabits, keras.Model):
     def from_config(cls, config):
         """Rebuilds a captioner; its weights come from the saved file."""
         config, deserialize = dict(config), keras.saving.deserialize_keras_object
+        list(reranking.RERANKERS.values())  # imported, and so known to Keras
         config["encoder"] = Encoder.from_config(config["encoder"])
         config["estimator"] = deserialize(config["estimator"])
         config["rerankers"] = [deserialize(each) for each in config["rerankers"]]
