@@ -3,7 +3,9 @@
 import os
 import pathlib
 
-from sat_tf.datasets import flickr, folder, readers, records, rows
+from sat_tf.datasets import flickr, folder, readers, rows
+from sat_tf.datasets.grouping import group
+from sat_tf.datasets.image_index import ImageIndex
 from sat_tf.datasets.split_names import ACCEPTED, split_in
 
 
@@ -51,7 +53,7 @@ Where there is no validation split, 5 % of train become one."""
             )
         if root.name == "annotations":  # as COCO unpacks, beside train2014 and so on
             root = root.parent
-        return records.group(found, records.ImageIndex(root))
+        return group(found, ImageIndex(root))
 
 
 def _read_files(source):
