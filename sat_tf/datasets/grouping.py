@@ -7,7 +7,13 @@ import pathlib
 from sat_tf.datasets.image_index import plain
 from sat_tf.datasets.records import Record, with_words
 from sat_tf.datasets.rows import said
-from sat_tf.datasets.split_names import ACCEPTED, hashed_split, share_out, split_name
+from sat_tf.datasets.split_names import (
+    ACCEPTED,
+    hashed_split,
+    share_out,
+    split_name,
+    two_meanings,
+)
 from sat_tf.vocabulary import tokenise
 
 
@@ -80,6 +86,12 @@ def _named_splits(keys, rows):
     """Per row the split it names, or None."""
     splits = [split_name(row.split) if row.split else None for row in rows]
     unknown = {}
+    if two_meanings(words := {row.split for row in rows if row.split}):
+        raise ValueError(
+            "Expected one word for each split. "
+            f"Received: split={' and split='.join(map(repr, sorted(words)))}, where "
+            "eval may mean validation or test. Call it what it is."
+        )
     for row, split in zip(rows, splits, strict=True):
         if split not in (None, *ACCEPTED):
             unknown.setdefault(split, []).append(row.place)
