@@ -245,7 +245,7 @@ def test_a_port_in_use_is_said_before_anything_loads(tmp_path, capsys, host):
         assert cli.main(command) == 2
     error = capsys.readouterr().err
     assert f"port={port} (Address already in use)" in error
-    assert "choose another port; 0 takes any that is free" in error
+    assert "choose another with --port; 0 takes any that is free" in error
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
