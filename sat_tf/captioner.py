@@ -582,7 +582,7 @@ class ShowAttendTell(keras.Model):
 
     @classmethod
     def from_preset(cls, name, *, encoder_weights=None):
-        """A trained captioner: a shipped one's name, a run, or a saved folder."""
+        """A trained captioner, by what `storage.find` takes: `hf://user/name`, say."""
         return storage.load(cls, name, encoder_weights=encoder_weights)
 
     @classmethod
