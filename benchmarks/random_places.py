@@ -19,10 +19,10 @@ import numpy as np
 import tensorflow as tf
 
 from sat_tf import ShowAttendTell
+from sat_tf.caches import default_cache
 from sat_tf.datasets import load
 from sat_tf.decoding import DECODERS, LOCATION_RULES
 from sat_tf.evaluation import evaluate
-from sat_tf.training import default_cache
 
 SCORES = ("bleu_4", "meteor", "cider_d", "caption_accuracy")
 

@@ -57,6 +57,7 @@ def _parser():
     train.add_argument("--seed", type=int, default=17)
     _set(train)
     _encoder_weights(train)
+    _cache_dir(train)
 
     caption = _command(commands, "caption", _caption, "caption image files")
     caption.add_argument("images", nargs="+", metavar="IMAGE")
@@ -84,6 +85,7 @@ def _parser():
     _agreement(evaluate)
     evaluate.add_argument("--seed", type=int, default=17)
     _encoder_weights(evaluate)
+    _cache_dir(evaluate)
 
     check = _command(commands, "check-data", _check_data, "find what is wrong in data")
     _data(check)
@@ -153,8 +155,13 @@ def _parser():
     )
     _set(bench)
     _encoder_weights(bench)
+    _cache_dir(bench)
 
-    for command in (demo, train, caption, evaluate, check, export, bench):
+    caches = _command(commands, "caches", _caches, "list caches, and remove some")
+    _cache_dir(caches)
+    caches.add_argument("--remove", nargs="+", metavar="NAME", help="as listed")
+
+    for command in (demo, train, caption, evaluate, check, export, bench, caches):
         command.add_argument("--json", action="store_true", help="print JSON only")
     return parser
 
@@ -237,6 +244,14 @@ def _encoder_weights(command):
     )
 
 
+def _cache_dir(command):
+    command.add_argument(
+        "--cache-dir",
+        metavar="DIR",
+        help="where pixels and features are kept ($SAT_TF_CACHE or ~/.cache/sat_tf)",
+    )
+
+
 def _demo(args):
     from sat_tf.demo import demo
 
@@ -261,6 +276,7 @@ def _train(args):
         data_dir=args.data_dir,
         encoder_weights=args.encoder_weights,
         seed=args.seed,
+        cache_dir=args.cache_dir,
         verbose=0 if args.json else "auto",
     )
     if args.json:
@@ -343,10 +359,10 @@ def _as_json(path, caption, grid):
 
 
 def _evaluate(args):
+    from sat_tf.caches import default_cache
     from sat_tf.captioner import ShowAttendTell
     from sat_tf.datasets import load
     from sat_tf.evaluation import evaluate
-    from sat_tf.training import default_cache
 
     captioner = ShowAttendTell.from_preset(
         args.model, encoder_weights=args.encoder_weights
@@ -364,7 +380,7 @@ def _evaluate(args):
         load(args.data, args.split, data_dir=args.data_dir),
         captioner.options(**options),
         args.out,
-        cache_dir=default_cache(),
+        cache_dir=args.cache_dir or default_cache(),
         seed=args.seed,
         progress=not args.json,
     )
@@ -429,6 +445,7 @@ def _bench(args):
         preset=get_preset(args.preset).replace(**changes),
         model=args.model,
         encoder_weights=args.encoder_weights,
+        cache_dir=args.cache_dir,
         draws=args.draws,
         minutes=args.minutes,
         keep_decoder=args.keep_decoder,
@@ -445,6 +462,28 @@ def _bench(args):
         texts = ("" if v is None else f"{v:.3g}" for v in values)
         print(f"{row['estimator']:26}" + "".join(f"{text:>20}" for text in texts))
     print(f"Tables and figures: {args.out}")
+
+
+def _caches(args):
+    from sat_tf.caches import default_cache, find, remove
+
+    cache_dir = args.cache_dir or default_cache()
+    for name in args.remove or ():
+        remove(cache_dir, name)
+        if not args.json:
+            print(f"Removed {name}.")
+    found = find(cache_dir)
+    if args.json:
+        print(json.dumps([cache.to_dict() for cache in found], indent=1))
+        return
+    size = sum(cache.bytes for cache in found)
+    print(f"{cache_dir}: {len(found)} caches, {size / 1e6:,.1f} MB")
+    for cache in found:
+        print(
+            f"  {cache.bytes / 1e6:10,.1f} MB  {cache.images:7} images  "
+            f"{cache.last_used:%Y-%m-%d %H:%M}  {cache.name}"
+            f"{'' if cache.complete else '  (incomplete)'}"
+        )
 
 
 def _serve(args):

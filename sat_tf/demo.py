@@ -6,11 +6,12 @@ import time
 import numpy as np
 
 from sat_tf import images
+from sat_tf.caches import default_cache
 from sat_tf.datasets import load
 from sat_tf.evaluation import evaluate
 from sat_tf.metrics import write_json
 from sat_tf.presets import SCENES
-from sat_tf.training import default_cache, train
+from sat_tf.training import train
 from sat_tf.visualisation import captions_figure, save_figure
 
 SHOWN = 4

@@ -130,5 +130,5 @@ def taught(split, said):
         (*own, *[None] * len(said[name]))
         for name, own in zip(split.file_names, split.regions, strict=True)
     )
-    # The fingerprint stays: it is that of the images, which are cached by it.
+    # The fingerprints stay: the images, which are cached by theirs, are the same.
     return dataclasses.replace(split, captions=captions, regions=regions)

@@ -20,7 +20,8 @@ def cached_inputs(captioner, split, cache_dir):
     Args:
         captioner: a `ShowAttendTell`.
         split: a `datasets.Split`.
-        cache_dir: where it is kept between runs, keyed by what it was made from.
+        cache_dir: the folder for caches, where it is kept between runs under what it
+            was made from.
 
     Returns:
         an `ArrayCache` and the key `fit` knows it by: `annotations` or `image`.
@@ -42,8 +43,9 @@ def cached_inputs(captioner, split, cache_dir):
 
 
 def weights_fingerprint(captioner):
-    """Of the trunk and every weight in it."""
-    digest = hashlib.sha256(captioner.encoder.trunk.encode())
+    """Of the trunk, how exactly it computes, and every weight in it."""
+    encoder = captioner.encoder
+    digest = hashlib.sha256(f"{encoder.trunk} {encoder.compute_dtype}".encode())
     for name, variable in named_weights(captioner).items():
         if name.startswith("encoder/"):
             digest.update(np.ascontiguousarray(variable.numpy()))

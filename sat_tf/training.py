@@ -22,6 +22,7 @@ from sat_tf import (
     updates,
     word_vectors,
 )
+from sat_tf.caches import default_cache
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.datasets import load, pipeline
 from sat_tf.encoder import Encoder, weights_name
@@ -345,7 +346,7 @@ def train(
         if verbose:
             print(coverage, flush=True)
     inputs, key = cached_inputs(captioner, training, cache_dir)
-    # Now too: a cache that is stale must not be found out after an epoch's work.
+    # Now too: an image that is unfit must not be found out after an epoch's work.
     cached_inputs(captioner, validation, cache_dir)
     if key == "annotations":
         sample = np.random.default_rng(seed).choice(len(inputs), min(512, len(inputs)))
@@ -475,9 +476,3 @@ def batches(captioner, split, *, batch_size=64, seed=17, cache_dir=None):
     )
     dataset = pipeline.training_batches(inputs, schedule, key=key)
     return dataset, schedule.steps_per_epoch
-
-
-def default_cache():
-    """`$SAT_TF_CACHE`, or `sat_tf` in the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(os.environ.get("SAT_TF_CACHE") or pathlib.Path(home) / "sat_tf")

@@ -6,7 +6,6 @@ import functools
 import itertools
 import json
 import os
-import shutil
 import types
 
 import keras
@@ -14,6 +13,7 @@ import numpy as np
 import own_run
 import pytest
 from own_run import EPOCHS, STEPS
+from pictures import picture
 from plain_decoder import in_common
 from toy import toy
 
@@ -252,15 +252,52 @@ def test_the_trunk_is_trained_after_so_many_epochs(quick, small_trunk, tmp_path)
     assert kept == {step: step > STEPS for step in range(1, STEPS + 2)}
 
 
-def test_a_stale_validation_cache_is_refused_before_training(quick, tmp_path):
-    cache_dir = tmp_path / "cache"
-    quick.train(tmp_path / "run", cache_dir=cache_dir)
-    (training_cache,) = cache_dir.glob("*train*")
-    shutil.rmtree(training_cache)
-    quick.used.clear()
-    with pytest.raises(ValueError, match="validation"):
-        quick.train(tmp_path / "other", cache_dir=cache_dir, resize_mode="squash")
+def train_on(data, out, *options):
+    """The exit status of `sat-tf train`."""
+    arguments = own_run.train_arguments(out)
+    arguments[arguments.index("own")] = str(data)
+    return cli.main([*arguments, *options, "--json"])
+
+
+def test_an_unfit_validation_image_is_found_before_training(quick, tmp_path, capsys):
+    own_run.write_own(tmp_path / "own")
+    path = tmp_path / "own" / "images" / "validation2.png"
+    picture(30, 32).save(path)
+    options = ["--set", "resize_mode=none", "--cache-dir", str(tmp_path / "cache")]
+    assert train_on(tmp_path / "own", tmp_path / "run", *options) == 2
+    said = capsys.readouterr().err
+    assert "size (32, 32)" in said and "validation2.png' of size (30, 32)" in said
     assert not quick.used
+
+
+def test_caches_fit_whatever_the_data_are_called(quick, monkeypatch, tmp_path):
+    """Two folders of one name; edited captions; other sizes; a slice of a split."""
+    monkeypatch.setattr(training, "load", datasets.load)
+    cache_dir = tmp_path / "cache"
+    a, b = tmp_path / "a" / "photos", tmp_path / "b" / "photos"
+
+    def caches_after(data, out, *options):
+        options = ["--cache-dir", str(cache_dir), *options]
+        assert train_on(data, tmp_path / out, *options) == 0
+        return {path.name for path in cache_dir.iterdir()}
+
+    for data in (a, b):
+        own_run.write_own(data)
+    picture(32, 32).save(b / "images" / "train3.png")
+    of_a = caches_after(a, "1")
+    assert len(of_a) == 2 and any("photos-train-pixels-32x32-" in name for name in of_a)
+    of_both = caches_after(b, "2")
+    assert len(of_both - of_a) == 1  # their validation images are the same
+    with open(a / "captions.csv", "a") as file:
+        file.write("train0.png,And something else.,train\n")
+    assert caches_after(a, "3") == of_both
+    of_two_sizes = caches_after(a, "4", "--set", "image_size=[48,48]")
+    assert len(of_two_sizes - of_both) == 2
+
+    captioner = training.ShowAttendTell.from_preset(tmp_path / "1")
+    for split in ("train[:3]", "train[3:]", "validation[:4]"):
+        cached_inputs(captioner, datasets.load(a, split), cache_dir)
+    assert len(list(cache_dir.iterdir())) == len(of_two_sizes) + 2
 
 
 def test_validation_sees_the_trunk_as_it_is_now(quick, small_trunk, tmp_path):

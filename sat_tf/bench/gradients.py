@@ -16,11 +16,11 @@ import tensorflow as tf
 from sat_tf import storage
 from sat_tf.bench.exact import OBJECTIVES, small_case
 from sat_tf.bench.start import make_estimator, start_with
+from sat_tf.caches import default_cache
 from sat_tf.datasets import load, pipeline
 from sat_tf.evaluation import cached_inputs
 from sat_tf.files import replacing
 from sat_tf.memory import release_freed_memory
-from sat_tf.training import default_cache
 
 SETTLE = 100  # updates of a baseline: 0.9^100 of its first value is left
 SMALL_DRAWS = 1000
@@ -215,7 +215,7 @@ def settle(captioner, batches):
 def _batches(plan, captioner):
     """The batch to measure on, and those that follow it."""
     split = load(plan.data, "train", data_dir=plan.data_dir)
-    inputs, key = cached_inputs(captioner, split, default_cache())
+    inputs, key = cached_inputs(captioner, split, plan.cache_dir or default_cache())
     schedule = pipeline.Schedule(
         split.captions,
         captioner.vocabulary,

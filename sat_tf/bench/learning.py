@@ -20,11 +20,12 @@ import tensorflow as tf
 
 from sat_tf import metrics
 from sat_tf.bench.start import RECOMMENDED, make_estimator, start_with
+from sat_tf.caches import default_cache
 from sat_tf.datasets import load, pipeline
 from sat_tf.estimators import Soft
 from sat_tf.evaluation import cached_inputs, predict, scene_scores
 from sat_tf.memory import keep_freed_memory
-from sat_tf.training import default_cache, make_optimizer
+from sat_tf.training import make_optimizer
 
 EVALUATIONS = 12  # per run, at equal distances
 JUDGED = 250  # validation images at most
@@ -104,7 +105,7 @@ def _warm_up_seconds(plan, estimator, name):
 
 def _training_batches(plan, captioner, seed):
     split = load(plan.data, "train", data_dir=plan.data_dir)
-    inputs, key = cached_inputs(captioner, split, default_cache())
+    inputs, key = cached_inputs(captioner, split, plan.cache_dir or default_cache())
     schedule = pipeline.Schedule(
         split.captions,
         captioner.vocabulary,
@@ -120,7 +121,7 @@ def _judge(plan, captioner):
     whole = load(plan.data, "validation", data_dir=plan.data_dir)
     first = min(JUDGED, len(whole.file_names))
     split = load(plan.data, f"validation[:{first}]", data_dir=plan.data_dir)
-    inputs, key = cached_inputs(captioner, split, default_cache())
+    inputs, key = cached_inputs(captioner, split, plan.cache_dir or default_cache())
     given = pipeline.evaluation_batches(
         inputs,
         split.captions,

@@ -26,6 +26,7 @@ class Plan:
         model: folder of the captioner to start from; `None` trains one, by soft
             attention for the preset's `warm_up` epochs, and keeps it in `out/start`.
         encoder_weights: see `ShowAttendTell.from_preset`.
+        cache_dir: see `train`.
         draws: gradients drawn per estimator.
         minutes: training time of a learning run.
         keep_decoder: learning starts from the model's attention and decoder, too.
@@ -37,13 +38,14 @@ class Plan:
     data_dir: str | None = None
     model: str | None = None
     encoder_weights: str | None = None
+    cache_dir: str | None = None
     draws: int = 200
     minutes: float = 5.0
     keep_decoder: bool = False
 
     def settings(self):
         """What results depend on, as JSON values; folders may move."""
-        moving = {"out", "data_dir", "encoder_weights"}
+        moving = {"out", "data_dir", "encoder_weights", "cache_dir"}
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in moving}
 
 
@@ -80,6 +82,7 @@ def train_start(plan):
         plan.out / "start",
         data_dir=plan.data_dir,
         encoder_weights=plan.encoder_weights,
+        cache_dir=plan.cache_dir,
         verbose=0,
     )
     return {"history": history}
