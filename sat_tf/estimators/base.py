@@ -13,7 +13,7 @@ class Trace(NamedTuple):
     """What happened while a batch of captions was spoken, for `surrogate` to judge.
 
     Everything is 0 at padding except `log_alpha`, `log_q`, `weights` and `states`,
-    which the derived quantities mask. The last four are there where they are needed.
+    which the derived quantities mask. The last six are there where they are needed.
     """
 
     log_p_word: tf.Tensor
@@ -26,6 +26,10 @@ class Trace(NamedTuple):
     """`[B, T]`, 1 at words and 0 at padding."""
     states: tuple | None = None
     """h_{t-1} and c_{t-1}, `[S, B, T, n]` each."""
+    annotations: tf.Tensor | None = None
+    """`[B, L, D]`, as the recurrence saw them: in its precision, after dropout."""
+    embedded: tf.Tensor | None = None
+    """`[B, T, m]`, the vectors of the words that went in, likewise."""
     log_q: tf.Tensor | None = None
     """`[S, B, T, L]` nats, what the places were drawn from, where it is not alpha."""
     baseline: tf.Tensor | None = None

@@ -59,14 +59,18 @@ class Rebar(Reinforce):
 
     def _control(self, captioner, data, trace, z):
         """c_t `[S, B, T]` and its slope in z `[S, B, T, L]`, both held constant."""
-        annotations = tf.stop_gradient(captioner.annotations_of(data, training=True))
-        states = [tf.stop_gradient(x) for x in trace.states]
+        annotations, embedded, *states = (
+            tf.stop_gradient(x)
+            for x in (trace.annotations, trace.embedded, *trace.states)
+        )
         with tf.GradientTape() as tape:
             tape.watch(z)
             weights = tf.nn.softmax(z / self.temperature)
             weights = tf.cast(weights, annotations.dtype)
             contexts = tf.einsum("sbtl,bld->sbtd", weights, annotations)
-            score = captioner.score(data, states, contexts[None], training=True)[0]
+            score = captioner.score(
+                data, states, contexts[None], embedded=embedded, training=True
+            )[0]
         return tf.stop_gradient(score), tf.stop_gradient(tape.gradient(score, z))
 
     def noise(self, shape, seed):

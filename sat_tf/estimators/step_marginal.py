@@ -97,7 +97,7 @@ class StepMarginal(Reinforce):
     def trace(self, captioner, data, seed):
         """`log_p_word` is log sum_i alpha_ti p(y_t | h_{t-1}, a_i)."""
         trace, words = Estimator.trace(self, captioner, data, seed)
-        annotations = captioner.annotations_of(data, training=True)
+        annotations = trace.annotations
         if self.top_k is None:
             log_alpha = trace.log_alpha
             contexts = tf.transpose(annotations, [1, 0, 2])[:, None, :, None]
@@ -107,7 +107,9 @@ class StepMarginal(Reinforce):
             places = tf.transpose(places, [1, 3, 0, 2])  # [B, K, S, T]
             contexts = tf.gather(annotations, places, batch_dims=1)
             contexts = tf.transpose(contexts, [1, 2, 0, 3, 4])
-        log_p = captioner.score(data, trace.states, contexts, training=True)
+        log_p = captioner.score(
+            data, trace.states, contexts, embedded=trace.embedded, training=True
+        )
         log_p += tf.transpose(log_alpha, [3, 0, 1, 2])
         marginal = tf.reduce_logsumexp(log_p, axis=0) * trace.mask
         return trace._replace(log_p_word=marginal), words
