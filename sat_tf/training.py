@@ -25,7 +25,7 @@ from sat_tf import (
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.datasets import load, pipeline
 from sat_tf.encoder import Encoder, weights_name
-from sat_tf.estimators import ESTIMATORS, Soft
+from sat_tf.estimators import ESTIMATORS, Soft, kind_of
 from sat_tf.evaluation import cached_inputs, predict
 from sat_tf.files import replacing
 from sat_tf.memory import keep_freed_memory
@@ -36,6 +36,66 @@ DTYPES = ("float32", "mixed_bfloat16")
 SAVE_EVERY = 200  # updates between checkpoints: about a minute's work at paper size
 
 
+# What an option needs beside it to change anything: in words, and whether a preset and
+# its estimator have it.
+_DRAWS = "an estimator that draws places", lambda preset, drawing: drawing.stochastic
+_BEAMS = "beam=2 or more", lambda preset, _: preset.beam > 1
+_START = (
+    "initial_state=annotations",
+    lambda preset, _: preset.initial_state != "learned",
+)
+_TEACHER = "a teacher", lambda preset, _: preset.teacher is not None
+_TRAINED = (
+    "a trunk that is trained: trunk=convnet, or fine_tune_after",
+    lambda preset, _: preset.trunk == "convnet" or preset.fine_tune_after is not None,
+)
+NEEDS = {
+    "warm_up": _DRAWS,
+    "attention_rule": _DRAWS,
+    "consensus": _BEAMS,
+    "detection": _BEAMS,
+    "grounding": _BEAMS,
+    "initial_dropout": _START,
+    "initial_gain": _START,
+    "teacher_captions": _TEACHER,
+    "encoder_rate": _TRAINED,
+}
+
+
+def refuse_unheard(preset, chosen):
+    """Refuses options that somebody asked for and that would change nothing.
+
+    What a preset brings along is no mistake: every recipe has all fields.
+
+    Args:
+        preset: a `Preset`.
+        chosen: set of the names of the fields that were asked for.
+
+    Raises:
+        ValueError: the estimator does not take one, or something it needs is off.
+    """
+    kind, fields = kind_of(preset.estimator), dataclasses.asdict(preset)
+    taken = {name: each.options(**fields) for name, each in ESTIMATORS.items()}
+    for name in chosen:
+        others = [other for other in taken if name in taken[other]]
+        if others and preset.estimator not in others:
+            raise ValueError(
+                f"Expected options that the estimator {preset.estimator} takes: "
+                f"{', '.join(sorted(taken[preset.estimator])) or 'it has none'}. "
+                f"Received: {name}={fields[name]!r}. Leave it out, or choose an "
+                f"estimator that takes it: {', '.join(others)}."
+            )
+    estimator = kind(**preset.estimator_options(kind))
+    for name in chosen & NEEDS.keys():
+        needed, there = NEEDS[name]
+        if fields[name] and not there(preset, estimator):  # None and 0 say: off
+            raise ValueError(
+                f"Expected {needed}, without which {name} changes nothing. "
+                f"Received: {name}={fields[name]!r}, estimator={preset.estimator!r}. "
+                f"Leave {name} out, or set what it needs."
+            )
+
+
 def build(preset, captions, *, encoder_weights=None):
     """An untrained captioner.
 
@@ -44,11 +104,7 @@ def build(preset, captions, *, encoder_weights=None):
         captions: iterable of the training captions, for the vocabulary.
         encoder_weights: `imagenet` or a path, over the preset's.
     """
-    if preset.estimator not in ESTIMATORS:
-        raise ValueError(
-            f"Expected estimator to be one of {', '.join(ESTIMATORS)}. "
-            f"Received: estimator={preset.estimator!r}. Choose one of them."
-        )
+    kind = kind_of(preset.estimator)
     if preset.dtype not in DTYPES:
         raise ValueError(
             f"Expected dtype to be one of {', '.join(DTYPES)}. "
@@ -62,7 +118,6 @@ def build(preset, captions, *, encoder_weights=None):
         trainable=preset.trunk == "convnet" and preset.fine_tune_after is None,
         dtype=preset.dtype,
     )
-    kind = ESTIMATORS[preset.estimator]
     estimator = kind(**preset.estimator_options(kind))
     return ShowAttendTell(
         vocabulary,

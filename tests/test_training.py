@@ -618,6 +618,95 @@ def test_every_preset_makes_an_estimator_and_an_optimizer(name):
     assert Preset.from_json(preset.to_json()) == preset
 
 
+VALUES = {
+    "samples": 5,
+    "reward": "to_go",
+    "baseline": "none",
+    "lambda_r": 0.3,
+    "lambda_e": 0.02,
+    "semi_sampling": 0.25,
+    "coin": "step",
+    "batch_sum": True,
+    "baseline_steps": 7,
+    "normalise_advantage": True,
+    "temperature": 0.9,
+    "final_temperature": 0.4,
+    "anneal_steps": 30,
+    "carry": "sampled",
+    "top_k": 2,
+    "proposal": "inference",
+}
+
+
+@pytest.mark.parametrize("name", training.ESTIMATORS)
+def test_a_recipe_gives_an_estimator_all_that_its_bases_take(name):
+    kind = training.ESTIMATORS[name]
+    config = kind(**Preset(**VALUES).estimator_options(kind)).get_config()
+    taken = kind.options(carry="sampled")
+    assert taken <= VALUES.keys()
+    for option in taken:
+        assert config[option] == VALUES[option], option
+    own = {k for k in config if k in VALUES} - set(kind.settled)
+    assert taken == own  # nothing that is kept cannot be chosen
+
+
+def test_the_papers_rule_with_another_baseline():
+    """`--preset paper --estimator rloo` differs in nothing but the baseline."""
+    rloo = training.ESTIMATORS["rloo"]
+    estimator = rloo(**PAPER.estimator_options(rloo))
+    for option in ("lambda_r", "lambda_e", "semi_sampling", "coin", "reward"):
+        assert getattr(estimator, option) == getattr(PAPER, option)
+    assert estimator.baseline == "leave_one_out"
+    assert (estimator.lambda_e, estimator.semi_sampling) == (0.01, 0.5)
+
+
+@pytest.mark.parametrize("command", ["train", "bench-estimators"])
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        (
+            ("estimator=rloo", "temperature=0.3"),
+            "Expected options that the estimator rloo takes: baseline_steps, "
+            "batch_sum, coin, lambda_e, lambda_r, normalise_advantage, reward, "
+            "samples, semi_sampling. Received: temperature=0.3.",
+        ),
+        (("estimator=rloo", "baseline=none"), "Received: baseline='none'"),
+        (("estimator=rebar", "anneal_steps=9"), "gumbel_softmax, straight_through"),
+        (("estimator=rebar", "semi_sampling=0.5"), "reinforce, rloo"),
+        (("estimator=step_marginal", "samples=4"), "takes: carry, top_k. Received"),
+        (("estimator=soft", "samples=4"), "soft takes: it has none. Received"),
+        (("estimator=soft", "warm_up=2"), "Expected an estimator that draws places"),
+        (("estimator=soft", "attention_rule=argmax"), "attention_rule changes nothing"),
+        (("beam=1", "consensus=0.3"), "Expected beam=2 or more, without which"),
+        (("teacher_captions=3",), "Expected a teacher"),
+        (("trunk=vgg19", "encoder_rate=0.1"), "Expected a trunk that is trained"),
+        (("initial_state=learned", "initial_gain=0.5"), "initial_state=annotations"),
+    ],
+)
+def test_an_option_that_nothing_takes_is_refused(
+    command, pairs, said, tmp_path, capsys
+):
+    """Before any data is read, and only if somebody asked for it."""
+    out = tmp_path / "out"
+    given = [command, "--preset", "scenes", "--data", "none", "--out", str(out)]
+    given += [text for pair in pairs for text in ("--set", pair)]
+    assert cli.main(given) == 2
+    errors = capsys.readouterr().err
+    assert said in errors and "Leave" in errors
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("estimator", training.ESTIMATORS)
+def test_what_a_preset_brings_along_is_no_mistake(name, estimator):
+    preset = PRESETS[name].replace(estimator=estimator)
+    training.refuse_unheard(preset, {"estimator"})
+    off = {"beam": 1, "consensus": None, "detection": 0.0, "warm_up": 0}
+    training.refuse_unheard(
+        preset.replace(**off), off.keys()
+    )  # as much as to say: without
+
+
 def test_rate_falls_on_a_cosine_from_first_to_last():
     optimizer = training.make_optimizer(
         Preset(learning_rate=1e-2, final_rate=1e-4), total_steps=100
