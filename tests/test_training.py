@@ -6,6 +6,7 @@ import functools
 import itertools
 import json
 import os
+import re
 import shutil
 import types
 
@@ -540,6 +541,141 @@ def test_another_recipe_is_refused(quick, tmp_path):
     with pytest.raises(ValueError, match="differs in dropout, samples.*another --out"):
         quick.train(tmp_path, samples=3, dropout=0.5)
     assert (tmp_path / "checkpoint.npz").read_bytes() == before
+
+
+def own_copy(folder):
+    """The own data in a folder of their own, and the command that trains on them."""
+    shutil.copytree(own_run.workplace() / "own", folder / "photos")
+    command = own_run.train_arguments(folder / "run")
+    command[command.index("--data") + 1] = str(folder / "photos")
+    return folder / "photos" / "captions.csv", command
+
+
+def replaced(old, new, *, times=-1):
+    return lambda file: file.write_text(file.read_text().replace(old, new, times))
+
+
+def edit_all_else(file):
+    """Captions, images and pixels; the words stay the same, and as frequent."""
+    images, rows = file.parent / "images", file.read_text().splitlines(True)
+    of = {i: [row for row in rows if row.startswith(f"train{i}.png")] for i in (3, 5)}
+    rows = [row for row in rows if row not in of[5]]
+    rows += [row.replace("train5", "more") for row in of[5]]
+    text = "".join(rows).replace(of[3][0], of[3][0].replace("A ", "a "))
+    file.write_text(text.replace("validation1.png,A ", "validation1.png,one "))
+    shutil.copy(images / "train5.png", images / "more.png")
+    shutil.copy(images / "test0.png", images / "train0.png")
+
+
+EDITS = {
+    # As many words as before, which is how it once went unnoticed.
+    replaced("red", "crimson"): [
+        "words added: crimson; words removed: red;",
+        "[0-9]+ images with other captions, e.g. train[0-9]+.png, in train",
+    ],
+    edit_all_else: [
+        "but 1 image added, e.g. more.png, in train",
+        "1 image removed, e.g. train5.png, in train",
+        "1 image with other captions, e.g. train3.png, in train",
+        "1 image with other pixels, e.g. train0.png, in train",
+        "1 image with other captions, e.g. validation1.png, in validation",
+    ],
+}
+
+
+def test_a_run_does_not_go_on_with_other_words_or_data(
+    quick, tmp_path, capsys, monkeypatch
+):
+    """It says which, touches nothing, and goes on once they are back."""
+    monkeypatch.setattr(training, "load", datasets.load)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    monkeypatch.setenv("SAT_TF_CACHE", str(tmp_path / "cache"))
+    file, command = own_copy(tmp_path)
+    assert cli.main(command) == 0
+    checkpoint = tmp_path / "run" / "checkpoint.npz"
+    before, rows = checkpoint.read_bytes(), file.read_text()
+    pixels = (file.parent / "images" / "train0.png").read_bytes()
+    quick.used.clear()
+    for edit, said in EDITS.items():
+        edit(file)
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)  # as was once told
+        capsys.readouterr()
+        assert cli.main(command) == 2
+        errors = capsys.readouterr().err
+        for what in said:
+            assert re.search(what, errors), errors
+        assert "another --out" in errors and "put the data back" in errors
+        file.write_text(rows)
+        (file.parent / "images" / "train0.png").write_bytes(pixels)
+    assert not quick.used and checkpoint.read_bytes() == before
+    replaced("test0.png,A ", "test0.png,one ")(file)  # of which it knows nothing
+    assert cli.main(command) == 0
+
+
+def test_a_run_of_an_older_version_says_that_it_cannot_tell(quick, tmp_path, capsys):
+    quick.train(tmp_path, warm_up=0)
+    (tmp_path / "origins.json").unlink()
+    quick.train(tmp_path, warm_up=0)
+    assert "did not note its words and data" in capsys.readouterr().err
+    quick.train(tmp_path, warm_up=0)  # now it did
+    assert not capsys.readouterr().err
+
+
+def test_the_same_words_with_other_ids(quick, tmp_path):
+    """What another count of them makes of a vocabulary."""
+    quick.train(tmp_path)
+    path = tmp_path / "origins.json"
+    note = json.loads(path.read_text())
+    note["words"][3:5] = reversed(note["words"][3:5])
+    path.write_text(json.dumps(note))
+    with pytest.raises(ValueError, match="but words with other ids: .*, "):
+        quick.train(tmp_path)
+
+
+def test_a_checkpoint_of_another_layout_is_refused(quick, tmp_path):
+    quick.train(tmp_path)
+    path = tmp_path / "checkpoint.npz"
+    with np.load(path) as arrays:
+        kept = dict(arrays)
+    del kept["00003"]
+    np.savez(path, **kept)
+    with pytest.raises(ValueError, match="whose checkpoint another version"):
+        quick.train(tmp_path)
+
+
+def test_a_second_run_in_one_folder_is_refused_and_names_the_first(
+    quick, tmp_path, capsys
+):
+    """Before it writes a thing; a killed first is no hindrance."""
+    command = own_run.train_arguments(tmp_path)
+    code = (
+        "import pathlib, sys, time; from sat_tf.files import alone\n"
+        "with alone(sys.argv[1]): print('held', flush=True); time.sleep(600)"
+    )
+    first = own_run.sat_tf_process(tmp_path, code=code)
+    try:
+        assert first.stdout.readline() == "held\n"
+        assert cli.main(command) == 2
+        errors = capsys.readouterr().err
+        assert f"in use by process {first.pid} on" in errors
+        assert str(tmp_path) in errors and "another --out" in errors
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    finally:
+        first.kill()
+        first.communicate()
+    assert cli.main(command) == 0
+    assert cli.main(command) == 0  # the lock's file is still there
+
+
+def test_a_file_system_without_locks_is_said_and_no_hindrance(
+    quick, tmp_path, capsys, monkeypatch
+):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("sat_tf.files.fcntl.flock", flock)
+    quick.train(tmp_path)
+    assert "cannot be locked (No locks available)" in capsys.readouterr().err
 
 
 def test_validation_rows_hold_attention_health(monkeypatch, capsys):
