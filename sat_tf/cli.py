@@ -261,16 +261,10 @@ def _demo(args):
 
 
 def _train(args):
-    from sat_tf.presets import get_preset
     from sat_tf.training import train
 
-    changes = dict(_key_value(pair) for pair in args.set)
-    for name in ("estimator", "epochs"):
-        if getattr(args, name) is not None:
-            changes[name] = getattr(args, name)
-    preset = get_preset(args.preset).replace(**changes)
     _, history = train(
-        preset,
+        _recipe(args, "estimator", "epochs"),
         args.data,
         args.out,
         data_dir=args.data_dir,
@@ -284,6 +278,19 @@ def _train(args):
     else:
         print(f"Best captioner: {args.out}/model. Caption a photograph with it:")
         print(f"  sat-tf caption photo.jpg --model {args.out} --figure look.png")
+
+
+def _recipe(args, *named):
+    """The preset with what was asked for: by `--set`, or by options of these names."""
+    from sat_tf.presets import get_preset
+    from sat_tf.training import refuse_unheard
+
+    changes = dict(_key_value(pair) for pair in args.set)
+    given = {name: getattr(args, name) for name in named}
+    changes |= {name: value for name, value in given.items() if value is not None}
+    preset = get_preset(args.preset).replace(**changes)
+    refuse_unheard(preset, changes.keys())
+    return preset
 
 
 def _key_value(pair):
@@ -435,14 +442,12 @@ def _bench(args):
 
     from sat_tf.bench.run import bench
     from sat_tf.bench.start import Plan
-    from sat_tf.presets import get_preset
 
-    changes = dict(_key_value(pair) for pair in args.set)
     plan = Plan(
         out=pathlib.Path(args.out),
         data=args.data,
         data_dir=args.data_dir,
-        preset=get_preset(args.preset).replace(**changes),
+        preset=_recipe(args),
         model=args.model,
         encoder_weights=args.encoder_weights,
         cache_dir=args.cache_dir,

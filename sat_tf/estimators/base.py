@@ -1,5 +1,6 @@
 """What an estimator of the attention's gradient has to say."""
 
+import inspect
 from typing import NamedTuple
 
 import keras
@@ -92,6 +93,25 @@ class Estimator(keras.layers.Layer):
     """Whether there are draws; if not, one pass gives the whole expectation."""
     one_hot = False
     """Whether training only makes one-hot draws, which no gradient passes."""
+    settled = ()
+    """Options of its base classes that are not left to the user."""
+
+    @classmethod
+    def options(cls, **chosen):
+        """Names of what the constructor takes or hands on to those of its bases.
+
+        Args:
+            **chosen: values of any, where one decides whether others are heard.
+        """
+        names = set()
+        for kind in cls.__mro__[: cls.__mro__.index(Estimator)]:
+            if "__init__" not in vars(kind):
+                continue
+            parameters = inspect.signature(kind.__init__).parameters.values()
+            names |= {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+            if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+                break
+        return names - {"self", *cls.settled}
 
     @property
     def unbiased_for(self):

@@ -35,6 +35,8 @@ class Rebar(Reinforce):
         temperature: tau, of the control variate alone.
     """
 
+    settled = ("reward", "semi_sampling", "coin")
+
     def __init__(
         self, *, samples=1, baseline="moving_average", temperature=1.0, **kwargs
     ):
@@ -86,7 +88,8 @@ class Rebar(Reinforce):
     def surrogate(self, trace):
         """As `Reinforce` with c_t in the baseline, and the slopes that pay for it."""
         correction = tf.reduce_sum(trace.correction, axis=-1)
-        return super().surrogate(trace) + tf.reduce_mean(correction, axis=0)
+        correction = self.score_weight(trace) * tf.reduce_mean(correction, axis=0)
+        return super().surrogate(trace) + correction
 
     def get_config(self):
         """Constructor arguments."""

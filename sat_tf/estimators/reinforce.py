@@ -74,6 +74,12 @@ class Reinforce(Estimator):
         check_choice("reward", reward, REWARDS)
         check_choice("baseline", baseline, BASELINES)
         check_choice("coin", coin, COINS)
+        if semi_sampling and "semi_sampling" in self.settled:
+            raise ValueError(
+                f"Expected semi_sampling=0 for {type(self).__name__}, whose places "
+                f"are always drawn. Received: semi_sampling={semi_sampling}. "
+                "Leave it out, or choose reinforce or rloo."
+            )
         if baseline == "leave_one_out":
             check_samples("the leave_one_out baseline", samples)
         self.samples = samples
@@ -171,16 +177,22 @@ class Reinforce(Estimator):
     def surrogate(self, trace):
         """The bracket of eq. 12 with baseline and entropy, as a scalar to derive."""
         advantage = tf.stop_gradient(self.advantage(trace))
-        if self.normalise_advantage:
-            advantage /= self._size()
         score = tf.reduce_sum(advantage * trace.log_drawn, axis=-1)
         entropy = tf.reduce_sum(trace.entropy, axis=-1)
-        attention = self.lambda_r * score + self.lambda_e * entropy
-        if self.batch_sum:
-            attention *= trace.captions
+        attention = self.score_weight(trace) * score
+        attention += self.lambda_e * self._summed(trace) * entropy
         likelihood = tf.reduce_sum(trace.log_p_word, axis=-1)
         total = tf.reduce_mean(likelihood + attention, axis=0)
         return total - self._critic_error(trace)
+
+    def score_weight(self, trace):
+        """What the score term is multiplied by: lambda_r, as the options change it."""
+        size = self._size() if self.normalise_advantage else 1.0
+        return self.lambda_r / size * self._summed(trace)
+
+    def _summed(self, trace):
+        """The captions of the batch where the mean over them is to be a sum, else 1."""
+        return trace.captions if self.batch_sum else 1.0
 
     def _critic_error(self, trace):
         """Half the mean square of (R - b) / size `[B]`, for the critic alone."""

@@ -43,6 +43,8 @@ class StepMarginal(Reinforce):
         baseline: see `Reinforce`: `none`, `moving_average` or `leave_one_out`.
     """
 
+    settled = ("reward", "semi_sampling", "coin")
+
     def __init__(
         self,
         *,
@@ -65,6 +67,12 @@ class StepMarginal(Reinforce):
         super().__init__(samples=samples, reward="to_go", baseline=baseline, **kwargs)
         self.carry = carry
         self.top_k = top_k
+
+    @classmethod
+    def options(cls, carry="expected", **chosen):
+        """Those of `Reinforce` only where states are drawn."""
+        every = super().options(**chosen)
+        return every if carry == "sampled" else every & {"carry", "top_k"}
 
     @property
     def attention(self):
