@@ -48,7 +48,6 @@ def write_records(directory, n_images):
         record_shape=SHAPE,
         dtype="float16",
         fingerprint={"encoder": "random"},
-        label="writing",
     )
 
 

@@ -22,7 +22,7 @@ from sat_tf import ShowAttendTell
 from sat_tf.datasets import load
 from sat_tf.decoding import DECODERS, LOCATION_RULES
 from sat_tf.evaluation.evaluate import evaluate
-from sat_tf.training.loop import default_cache
+from sat_tf.runtime.caches import default_cache
 
 SCORES = ("bleu_4", "meteor", "cider_d", "caption_accuracy")
 

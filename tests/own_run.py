@@ -115,7 +115,7 @@ def command(*arguments):
 # Saves after every update, says so, and dawdles: the parent has time to stop it.
 DAWDLING = """
 import signal, sys, time
-from sat_tf.cli import main as cli
+from sat_tf import cli
 from sat_tf.training import loop as training
 
 # A shell that starts the tests in the background has them ignore interrupts.

@@ -1,5 +1,6 @@
 """The cache on disk: what is written is read, after kills and full disks too."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -8,7 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
-import textwrap
+import tempfile
 import time
 
 import numpy as np
@@ -16,8 +17,10 @@ import pictures
 import pytest
 import tensorflow as tf
 
+from sat_tf import cli
 from sat_tf.datasets import cache
 from sat_tf.datasets.split import Split
+from sat_tf.runtime import caches
 
 SHAPE = (4, 8)
 N = 50
@@ -41,10 +44,16 @@ def batches(start, size=3, calls=None):
         yield records()[i : i + size].astype(np.float32)
 
 
-def write(directory, produce=batches, **changes):
+def write(cache_dir, produce=batches, **changes):
     options = {"n_records": N, "record_shape": SHAPE, "dtype": "float16"}
     options |= {"fingerprint": {"encoder": "a", "data": "b"}} | changes
-    return cache.write(directory, produce, **options)
+    return cache.write(cache_dir, produce, **options)
+
+
+def content(cache_dir):
+    """Path -> bytes of all that is there."""
+    files = (path for path in cache_dir.rglob("*") if path.is_file())
+    return {path: path.read_bytes() for path in files}
 
 
 def test_any_order_is_read_back(tmp_path):
@@ -54,7 +63,7 @@ def test_any_order_is_read_back(tmp_path):
     np.testing.assert_array_equal(read, records()[indices])
     assert len(written) == N and read.dtype == np.float16
     assert written.read([]).shape == (0, *SHAPE)
-    assert len(list((tmp_path / "new" / "folder").glob("shard-*"))) == 7
+    assert len(list((tmp_path / "new" / "folder").glob("*/shard-*"))) == 7
 
 
 @pytest.mark.parametrize("indices", [[N], [-1]])
@@ -71,33 +80,77 @@ def test_complete_cache_is_not_computed_again(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"),
+    "change",
     [
-        ({"fingerprint": {"encoder": "c", "data": "b"}}, "encoder was 'a', is 'c'"),
-        ({"record_shape": (8, 4)}, r"record_shape was \[4, 8\], is \[8, 4\]"),
-        ({"dtype": "float32"}, "dtype was 'float16'"),
+        {"fingerprint": {"encoder": "c", "data": "b"}},
+        {"record_shape": (8, 4)},
+        {"dtype": "float32"},
     ],
 )
-def test_stale_cache_is_refused_with_the_reason(tmp_path, change, reason):
+def test_other_content_has_another_folder(tmp_path, change):
     write(tmp_path)
-    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(ValueError, match=reason):
-        write(tmp_path, **change)
-    assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
+    before = content(tmp_path)
+    shape = change.get("record_shape", SHAPE)
+    other = write(tmp_path, lambda start: [records().reshape(N, *shape)], **change)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert before.items() <= content(tmp_path).items()
+    np.testing.assert_array_equal(other.read(range(N)), records().reshape(N, *shape))
+    calls = []
+    write(tmp_path, lambda start: batches(start, calls=calls))
+    assert not calls
+
+
+def test_the_same_content_is_found_under_another_name(tmp_path):
+    first = write(tmp_path, name="a/photos")
+    calls = []
+    again = write(
+        tmp_path, lambda start: batches(start, calls=calls), name="b/" + "ü" * 300
+    )
+    assert not calls and again.directory == first.directory
+    assert first.directory.name.startswith("a_photos-")
+    write(tmp_path, name="b/" + "ü" * 300, fingerprint={})
+
+
+def test_what_fails_at_once_leaves_nothing(tmp_path):
+    def failing(start):
+        yield records(3)
+        raise ValueError("no image")
+
+    with pytest.raises(ValueError, match="no image"):
+        write(tmp_path, failing)
+    assert not list(tmp_path.iterdir())
+    write(tmp_path)
+
+
+def test_a_cache_that_may_only_be_read_is_read():
+    with tempfile.TemporaryDirectory() as cache_dir:
+        folder = write(cache_dir).directory
+        for path in (pathlib.Path(cache_dir), folder):
+            path.chmod(0o555)
+        user = os.geteuid()
+        try:
+            if not user:  # whom nothing is forbidden
+                os.seteuid(65534)
+            with pytest.raises(PermissionError):
+                (folder / "x").write_text("x")
+            np.testing.assert_array_equal(write(cache_dir).read(range(N)), records())
+        finally:
+            os.seteuid(user)
+            for path in (pathlib.Path(cache_dir), folder):
+                path.chmod(0o755)
 
 
 def test_incomplete_cache_is_not_opened(tmp_path):
-    write(tmp_path)
-    (tmp_path / "shard-00002.bin").unlink()
+    folder = write(tmp_path).directory
+    caches.shard(folder, 2).unlink()
     with pytest.raises(ValueError, match="1 shards missing"):
-        cache.ArrayCache(tmp_path)
+        cache.ArrayCache(folder)
     with pytest.raises(ValueError, match="no manifest"):
         cache.ArrayCache(tmp_path / "elsewhere")
 
 
 def test_lost_shards_are_written_again(tmp_path):
-    write(tmp_path)
-    (tmp_path / "shard-00002.bin").unlink()
+    caches.shard(write(tmp_path).directory, 2).unlink()
     calls = []
     again = write(tmp_path, lambda start: batches(start, calls=calls))
     assert calls == [16]
@@ -106,45 +159,79 @@ def test_lost_shards_are_written_again(tmp_path):
 
 def test_truncated_shard_is_an_error_that_names_it(tmp_path):
     written = write(tmp_path)
-    os.truncate(tmp_path / "shard-00001.bin", 100)
+    os.truncate(caches.shard(written.directory, 1), 100)
     with pytest.raises(OSError, match="shard-00001.bin"):
         written.read([12])
 
 
+SLOWLY = """
+import sys, time, test_cache
+def slowly(start):
+    for batch in test_cache.batches(start):
+        time.sleep(float(sys.argv[2]))
+        yield batch
+test_cache.small()
+test_cache.write(sys.argv[1], slowly)
+"""
+
+
+def small():
+    """For other processes: small shards there, too."""
+    cache._SHARD_BYTES = 8 * 4 * 8 * 2
+
+
+def start(script, *arguments):
+    """Another process that may import this file."""
+    here = pathlib.Path(__file__).parent
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": f"{here.parent}:{here}"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_shards(cache_dir, count, process):
+    while len(list(cache_dir.glob("*/shard-*"))) < count and process.poll() is None:
+        time.sleep(0.01)
+
+
 def test_kill_loses_no_complete_shard(tmp_path):
     """A real process, really killed while it writes; another goes on behind it."""
-    script = textwrap.dedent("""
-        import sys, time
-        from sat_tf.datasets import cache
-        import test_cache
-        cache._SHARD_BYTES = 8 * 4 * 8 * 2
-        def slowly(start):
-            for batch in test_cache.batches(start):
-                time.sleep(0.05)
-                yield batch
-        test_cache.write(sys.argv[1], slowly)
-    """)
-    here = pathlib.Path(__file__).parent
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)],
-        cwd=here,
-        env={**os.environ, "PYTHONPATH": str(here.parent)},
-        stderr=subprocess.PIPE,
-    )
-    while len(list(tmp_path.glob("shard-*"))) < 3 and process.poll() is None:
-        time.sleep(0.01)
+    process = start(SLOWLY, tmp_path, 0.05)
+    wait_for_shards(tmp_path, 3, process)
     process.send_signal(signal.SIGKILL)
     _, message = process.communicate()
     assert process.returncode == -signal.SIGKILL, message
-    complete = {path: path.stat().st_mtime_ns for path in tmp_path.glob("shard-*")}
+    complete = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/shard-*")}
     assert 3 <= len(complete) < 7
-    (tmp_path / ".shard-00003.bin.1.tmp").write_bytes(b"half")  # as a kill leaves it
+    (folder,) = tmp_path.iterdir()
+    (folder / ".shard-00003.bin.1.tmp").write_bytes(b"half")  # as a kill leaves it
     calls = []
     again = write(tmp_path, lambda start: batches(start, calls=calls))
     assert calls == [8 * len(complete)]
     assert all(path.stat().st_mtime_ns == then for path, then in complete.items())
     np.testing.assert_array_equal(again.read(range(N)), records())
-    assert not list(tmp_path.glob(".*.tmp"))
+    assert not list(folder.glob(".*.tmp"))
+
+
+def test_two_processes_write_one_cache(tmp_path):
+    """The second leaves alone what the first has half written, and so does a third."""
+    process = start(SLOWLY, tmp_path, 0.3)
+    wait_for_shards(tmp_path, 2, process)
+    (folder,) = tmp_path.iterdir()
+    half = folder / ".shard-00006.bin.99999.tmp"  # the first's, on another computer
+    half.write_bytes(b"half")
+    for _ in range(2):
+        np.testing.assert_array_equal(write(tmp_path).read(range(N)), records())
+        assert half.is_file()
+    with pytest.raises(ValueError, match="no process is writing"):
+        caches.remove(tmp_path, folder.name)
+    _, message = process.communicate()
+    assert process.returncode == 0, message
+    np.testing.assert_array_equal(write(tmp_path).read(range(N)), records())
+    assert not half.is_file()
 
 
 def test_full_disk_keeps_complete_shards(tmp_path):
@@ -163,7 +250,7 @@ def test_full_disk_keeps_complete_shards(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert caught.value.errno == errno.EFBIG and str(tmp_path) in str(caught.value)
-    names = sorted(path.name for path in tmp_path.iterdir())
+    names = sorted(path.name for path in tmp_path.glob("*/*"))
     assert names == ["manifest.json", *(f"shard-0000{i}.bin" for i in range(3))]
     np.testing.assert_array_equal(write(tmp_path).read(range(N)), records())
 
@@ -209,7 +296,7 @@ def split(n=11):
         captions=(("a word",),) * n,
         regions=((None,),) * n,
         images=tf.data.Dataset.from_tensor_slices(files),
-        fingerprint="f",
+        image_fingerprint="f",
     )
 
 
@@ -218,7 +305,50 @@ def test_pixels_of_a_split(tmp_path):
     assert pixels.record_shape == (8, 12, 3) and pixels.dtype == np.uint8
     means = pixels.read(range(11)).mean((1, 2, 3))
     np.testing.assert_array_equal(means, np.arange(11) * 20)
-    assert [path.name for path in tmp_path.iterdir()] == ["own_data-train_11_-pixels"]
+    assert pixels.directory.name.startswith("own_data-train_11_-pixels-8x12-crop-")
+
+
+def test_pixels_are_cached_by_what_they_are(tmp_path):
+    """Not by where they lie, what their split is called or what is said of them."""
+
+    def folder(size=(8, 8), mode="squash", **changes):
+        changed = dataclasses.replace(split(), **changes)
+        return cache.cache_pixels(changed, size, mode, tmp_path).directory
+
+    first = folder()
+    same = {"name": "b", "split": "test", "fingerprint": "of captions"}
+    assert folder(**same) == first
+    others = [
+        folder(size=(8, 12)),
+        folder(mode="crop"),
+        folder(image_fingerprint="of other images"),
+    ]
+    assert len({first, *others}) == 4
+
+
+@pytest.mark.parametrize("start", [0, 9])
+def test_the_image_that_spoils_a_cache_is_named(tmp_path, start):
+    of_one = split()
+    files = list(of_one.images.as_numpy_iterator())
+    files[start] = pictures.encode(pictures.plain(200, 9, 8), "PNG")
+    spoilt = dataclasses.replace(
+        of_one, images=tf.data.Dataset.from_tensor_slices(files)
+    )
+    name = of_one.file_names[start]
+    with pytest.raises(ValueError, match=rf"\(8, 8\).*{name}' of size \(9, 8\)"):
+        cache.cache_pixels(spoilt, (8, 8), "none", tmp_path)
+    options = dict(record_shape=(2, 5), size=(8, 8), mode="none", batch_size=4)
+    options |= {"fingerprint": "mean", "cache_dir": tmp_path}
+    with pytest.raises(ValueError, match=rf"{name}' of size \(9, 8\)"):
+        cache.cache_features(spoilt, lambda x: tf.zeros([len(x), 2, 5]), **options)
+    files[start] = files[start][:-30]
+    spoilt = dataclasses.replace(
+        of_one, images=tf.data.Dataset.from_tensor_slices(files)
+    )
+    with pytest.raises(ValueError, match=f"{name}', which breaks off"):
+        cache.cache_pixels(spoilt, (8, 8), "squash", tmp_path)
+    # What failed leaves nothing in the way of a second attempt.
+    cache.cache_pixels(of_one, (8, 8), "none", tmp_path)
 
 
 def test_features_of_a_split(tmp_path):
@@ -236,12 +366,70 @@ def test_features_of_a_split(tmp_path):
     assert calls == [(4, 8, 8, 3), (4, 8, 8, 3), (3, 8, 8, 3)]
     expected = np.broadcast_to(np.arange(11)[:, None, None] * 10, [11, 2, 5])
     np.testing.assert_array_equal(features.read(range(11)), expected)
-    with pytest.raises(ValueError, match="encoder was 'mean', is 'other'"):
-        cache.cache_features(
-            split(), encode, fingerprint="other", cache_dir=tmp_path, **options
-        )
-    manifest = json.loads(next(tmp_path.glob("*/manifest.json")).read_text())
-    assert manifest["fingerprint"]["images"] == "squash (8, 8)"
+    cache.cache_features(
+        split(), encode, fingerprint="other", cache_dir=tmp_path, **options
+    )
+    assert len(calls) == 6 and len(list(tmp_path.iterdir())) == 2
+    manifest = json.loads((features.directory / "manifest.json").read_text())
+    assert manifest["fingerprint"]["mode"] == "squash"
+
+
+def test_caches_are_listed_and_removed(tmp_path, capsys):
+    kept = write(tmp_path, name="photos-train-pixels")
+    gone = write(tmp_path, name="photos-test-pixels", fingerprint={})
+    caches.shard(gone.directory, 0).unlink()
+    os.utime(gone.directory / "manifest.json", (1e9, 1e9))
+    (tmp_path / "notes").mkdir()
+
+    def said(*arguments):
+        assert cli.main(["caches", "--cache-dir", str(tmp_path), *arguments]) == 0
+        return capsys.readouterr().out
+
+    first, second = json.loads(said("--json"))
+    assert first["name"] == gone.directory.name and not first["complete"]
+    assert second["name"] == kept.directory.name and second["complete"]
+    assert second["images"] == N and second["bytes"] > N * 4 * 8 * 2
+    assert first["last_used"].startswith("2001-09-") and "2 caches" in said()
+    assert "photos-test-pixels" in said() and "(incomplete)" in said()
+
+    for name in ("notes", "..", str(kept.directory), "photos"):
+        options = ["--cache-dir", str(tmp_path), "--remove", name]
+        assert cli.main(["caches", *options]) == 2
+        assert f"Received: {name!r}" in capsys.readouterr().err
+    assert f"Removed {first['name']}" in said("--remove", first["name"])
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        "notes",
+        kept.directory.name,
+    ]
+    assert (
+        "0 caches"
+        in subprocess.run(
+            [sys.executable, "-c", WITHOUT_TENSORFLOW, tmp_path / "none"],
+            env={
+                **os.environ,
+                "PYTHONPATH": str(pathlib.Path(cli.__file__).parents[1]),
+            },
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+    )
+
+
+WITHOUT_TENSORFLOW = """
+import sys
+sys.modules["tensorflow"] = None
+from sat_tf.cli import main
+sys.exit(main(["caches", "--cache-dir", sys.argv[1]]))
+"""
+
+
+def test_opening_a_cache_is_using_it(tmp_path):
+    folder = write(tmp_path).directory
+    os.utime(folder / "manifest.json", (1e9, 1e9))
+    write(tmp_path)
+    (found,) = caches.find(tmp_path)
+    assert time.time() - found.last_used.timestamp() < 60
 
 
 def test_reading_keeps_memory_flat(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """People's own caption files: read whole, or refused to the line; never a row less."""
 
+import collections
 import json
 import re
 import unicodedata
@@ -7,9 +8,8 @@ import unicodedata
 import pictures
 import pytest
 
-from sat_tf import datasets
-from sat_tf.cli import main as cli
-from sat_tf.datasets import check, split_names
+from sat_tf import cli, datasets
+from sat_tf.datasets import check, own, records, split_names
 
 NAMES = [f"d{i:02d}.png" for i in range(16)]
 ENDS = "red green blue yellow one two three four five six seven eight nine ten".split()
@@ -61,8 +61,23 @@ def write(folder, content, name="captions.csv", encoding="utf-8"):
     return folder / name
 
 
-def counts(report, what="captions"):
-    return {split: numbers[what] for split, numbers in report.splits.items()}
+def read(data):
+    """The captions per split, by the reading that check-data and train share."""
+    found = own.OwnData.read_records(data)
+    split_sizes = {record.split: 0 for record in found if not record.problem}
+    for record in found:
+        if not record.problem:
+            split_sizes[record.split] += len(record.captions)
+    return split_sizes
+
+
+def problems(data):
+    """The names of the images that cannot be used, by what is wrong."""
+    found = collections.defaultdict(list)
+    for record in own.OwnData.read_records(data):
+        found[record.problem].append(record.name)
+    found.pop(None, None)
+    return found
 
 
 def refusal(data):
@@ -99,8 +114,7 @@ WRITTEN = {
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
 def test_tables_as_systems_write_them(folder, kind, encoding):
     write(folder, WRITTEN[kind], encoding=encoding)
-    report = check.check(folder)
-    assert report.ok and counts(report) == COUNTS and not report.missing
+    assert read(folder) == COUNTS
 
 
 @pytest.mark.parametrize(
@@ -116,7 +130,7 @@ def test_tables_as_systems_write_them(folder, kind, encoding):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_json_of_entries(folder, content, encoding):
     write(folder, content, "captions.json", encoding)
-    assert counts(check.check(folder)) == COUNTS
+    assert read(folder) == COUNTS
 
 
 @pytest.mark.parametrize(
@@ -147,8 +161,7 @@ def test_json_of_entries(folder, content, encoding):
 def test_published_layouts_in_ones_own_folder(tmp_path, name, content, times):
     draw(tmp_path / "data" / "images", NAMES)
     write(tmp_path / "data", content, name)
-    report = check.check(tmp_path / "data")
-    assert report.ok and sum(counts(report).values()) == 16 * times
+    assert sum(read(tmp_path / "data").values()) == 16 * times
 
 
 def test_flickr_lists_count_and_the_lemmatised_copy_does_not(folder):
@@ -160,7 +173,7 @@ def test_flickr_lists_count_and_the_lemmatised_copy_does_not(folder):
         ("test", ["d12.png"]),
     ):
         write(folder, "\n".join(some), f"Flickr_8k.{part}Images.txt")
-    assert counts(check.check(folder)) == {"train": 9, "validation": 2, "test": 1}
+    assert read(folder) == {"train": 9, "validation": 2, "test": 1}
 
 
 LOST = {
@@ -190,6 +203,14 @@ LOST = {
         table().replace("six on a wall,train", "six, on a wall"),
         "'on a wall' .first in .*line 11",
     ),
+    "commas_under_a_header_with_one_too_many": (
+        table([r[:2] for r in ROWS], ("image", "caption", "")).replace(" six", ",six"),
+        "line 11",
+    ),
+    "two_meanings": (
+        table(ROWS).replace(",val", ",dev").replace(",test", ",eval"),
+        "eval may mean",
+    ),
     "no_name": (table().replace("d09.png,", ","), "line 11"),
     "two_columns": (table(header=("image", "caption", "caption")), "line 1"),
     "other_encoding": (table().replace("six", "grün"), "line 11.*0xfc"),
@@ -199,12 +220,12 @@ LOST = {
 
 @pytest.mark.parametrize("kind", LOST)
 def test_what_would_be_lost_is_an_error_with_file_and_line(folder, kind):
-    content, place = LOST[kind]
+    content, told_of = LOST[kind]
     encoding = "cp1252" if kind == "other_encoding" else "utf-8"
     path = write(folder, content, encoding=encoding)
-
-    assert re.search(f"{re.escape(str(path))}, .*{place}|{place}", refusal(folder))
-    assert str(path) in refusal(folder)
+    error = refusal(folder)
+    assert re.search(told_of, error)
+    assert str(path) in error or kind == "two_meanings"
 
 
 def test_a_quoted_caption_may_span_lines_and_hold_commas(folder):
@@ -267,12 +288,11 @@ def test_broken_json_is_refused_with_the_place(folder, content, received):
 def test_captions_without_words_are_counted_with_their_lines(folder):
     texts = {"d03.png": "🎉🎉", "d05.png": "...", "d12.png": ""}
     rows = [(n, texts.get(n, c), s) for n, c, s in ROWS]
-    path = write(folder, table(rows).replace("d07.png,a thing that is four", "d07.png"))
-    write(folder, table(rows))
+    path = write(folder, table(rows))
     message = f"3 without, left out: {path}, lines 5, 7 and 14"
     report = check.check(folder)
     assert any(message in warning for warning in report.warnings)
-    assert counts(report) == {"train": 10, "validation": 1, "test": 2}
+    assert [report.splits[s]["images"] for s in COUNTS] == [10, 1, 2]
     with pytest.warns(UserWarning) as caught:
         split = datasets.load(folder, "train")
     assert any(message in str(warning.message) for warning in caught)
@@ -282,7 +302,7 @@ def test_captions_without_words_are_counted_with_their_lines(folder):
 def test_a_row_without_its_last_fields_is_an_empty_caption(folder):
     """Flickr30k's results.csv has one."""
     path = write(folder, table().replace(",a thing that is six on a wall,train", ""))
-    (warning, *_) = check.check(folder).warnings
+    (warning,) = records.complaints(own.OwnData.read_records(folder))
     assert f"1 without, left out: {path}, line 11" in warning
 
 
@@ -296,7 +316,7 @@ def test_composed_and_decomposed_names_are_one(tmp_path, form):
         for name, (_, *rest) in zip(names, ROWS, strict=True)
     ]
     write(tmp_path / "a", table(rows))
-    assert counts(check.check(tmp_path / "a"), "images") == COUNTS
+    assert read(tmp_path / "a") == COUNTS
 
 
 def test_one_name_in_two_folders_is_ambiguous_unless_its_folder_is_said(tmp_path):
@@ -314,8 +334,8 @@ def test_an_image_that_is_missing_is_not_that_of_another_folder(tmp_path):
     draw(tmp_path / "data" / "train", ["2.png"])
     rows = [(f"{s}/{i}.png", f"a {s}", s) for s in ("train", "val") for i in (1, 2)]
     write(tmp_path / "data", table(rows))
-    report = check.check(tmp_path / "data")
-    assert report.missing == ["train/1.png"] and not report.in_two_splits
+    assert problems(tmp_path / "data") == {"missing": ["train/1.png"]}
+    assert read(tmp_path / "data") == {"train": 1, "validation": 2}
 
 
 @pytest.mark.parametrize(
@@ -346,8 +366,16 @@ def test_splits_by_other_names(tmp_path, names):
         write(tmp_path / "files", table(listed, ("image", "caption")), f"{part}.csv")
     write(tmp_path / "folders", table([r[:2] for r in rows], ("image", "caption")))
     for layout in ("column", "files", "folders", "described"):
-        report = check.check(tmp_path / layout)
-        assert counts(report) == expected and not report.notes, layout
+        assert read(tmp_path / layout) == expected, layout
+        found = own.OwnData.read_records(tmp_path / layout)
+        assert not [*records.notes(found)], layout
+
+
+def test_hidden_folders_are_not_looked_into(tmp_path):
+    for name in ("a", "a/.thumbnails", "a/.ipynb_checkpoints"):
+        draw(tmp_path / "data" / name, NAMES)
+        write(tmp_path / "data" / name, table())
+    assert read(tmp_path / "data") == COUNTS
 
 
 def test_unknown_splits_are_named_with_the_known(folder, tmp_path):
@@ -378,11 +406,11 @@ def test_words_in_file_names():
 @pytest.mark.parametrize("n_images", [2, 3, 8, 16])
 def test_few_images_leave_no_split_empty(folder, n_images):
     write(folder, table([r[:2] for r in ROWS[:n_images]], ("image", "caption")))
-    report = check.check(folder)
-    assert report.ok and sum(counts(report).values()) == n_images
-    assert counts(report).keys() >= {"train", "validation"}
-    assert ("test" in counts(report)) == (n_images > 2)
-    (note,) = report.notes
+    found = read(folder)
+    assert sum(found.values()) == n_images and all(found.values())
+    assert found.keys() >= {"train", "validation"}
+    assert ("test" in found) == (n_images > 2)
+    (note,) = records.notes(own.OwnData.read_records(folder))
     assert f"{n_images} of {n_images} images name no split" in note and "5 %" in note
 
 
@@ -390,20 +418,21 @@ def test_images_that_cannot_be_used_fill_no_split(folder):
     for name in NAMES[2:]:
         (folder / name).unlink()
     write(folder, table([r[:2] for r in ROWS], ("image", "caption")))
-    assert counts(check.check(folder)) == {"train": 1, "validation": 1}
+    assert read(folder) == {"train": 1, "validation": 1}
 
 
 @pytest.mark.parametrize("given", [["train"], ["train", "test"]])
 def test_a_validation_split_is_taken_from_train(folder, given):
     rows = [(n, c, given[i % len(given)]) for i, (n, c, _) in enumerate(ROWS[:8])]
     write(folder, table(rows))
-    report = check.check(folder)
+    found = own.OwnData.read_records(folder)
     in_train = sum(row[2] == "train" for row in rows)
-    assert report.ok and counts(report)["validation"] == 1
-    assert counts(report)["train"] == in_train - 1
-    (note,) = report.notes
+    assert read(folder)["validation"] == 1 and read(folder)["train"] == in_train - 1
+    (note,) = records.notes(found)
     assert f"1 of the {in_train} images of train" in note and "5 %" in note
-    assert datasets.load(folder, "validation").notes == (note,)
+    (taken,) = (record for record in found if record.split == "validation")
+    split = datasets.load(folder, "validation")
+    assert split.file_names == (taken.name,) and split.notes == (note,)
 
 
 def told(capsys, *arguments):

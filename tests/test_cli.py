@@ -13,8 +13,8 @@ import pytest
 from small_captioner import small_captioner
 
 from sat_tf import ShowAttendTell
-from sat_tf.cli import main as cli
-from sat_tf.presets import storage
+from sat_tf import cli
+from sat_tf.recipes.base import storage
 
 pytestmark = pytest.mark.slow
 COMMANDS = (

@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.scripts.cli import build, cli_utils
 
 from sat_tf import datasets, images
-from sat_tf.datasets import check, own, records, schema
+from sat_tf.datasets import check, grouping, image_index, own, schema, split_names
 from sat_tf.datasets.rows import Row
 
 CAPTIONS = ("A dog runs .", "The dog is running !")
@@ -290,14 +290,14 @@ def test_an_edited_file_is_picked_up(tmp_path, prepared):
 
 def test_hashed_splits_are_steady_and_leak_nothing():
     names = [f"{i}.jpg" for i in range(20_000)]
-    splits = {name: records.hashed_split(name) for name in names}
+    splits = {name: split_names.hashed_split(name) for name in names}
     shares = [list(splits.values()).count(s) / 20_000 for s in ("train", "test")]
     np.testing.assert_allclose(shares, [0.9, 0.05], atol=0.01)
     rows = [Row(name, text, None) for text in CAPTIONS for name in names[:100]]
-    found = records.group(rows, records.ImageIndex("nowhere"))
+    found = grouping.group(rows, image_index.ImageIndex("nowhere"))
     assert len(found) == 100 and all(len(r.captions) == 2 for r in found)
     assert all(record.split == splits[record.name] for record in found)
-    assert records.hashed_split("1000268201_693b08cb0e.jpg") == "train"
+    assert split_names.hashed_split("1000268201_693b08cb0e.jpg") == "train"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from pictures import picture
 
 from sat_tf import ShowAttendTell
-from sat_tf.cli import main as cli
+from sat_tf import cli
 from sat_tf.model.encoder import Encoder
 from sat_tf.trunks.efficientnet_lite import REPEATS, WEIGHTS, efficientnet_lite
 

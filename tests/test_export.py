@@ -15,7 +15,7 @@ from serving_server import running
 from small_captioner import small_captioner
 from tensorflow.core.framework import tensor_pb2
 
-from sat_tf.cli import main as cli
+from sat_tf import cli
 from sat_tf.decoding.generate import caption_features
 from sat_tf.export.signatures import build
 from sat_tf.serving import Client, ServingError

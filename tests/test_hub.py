@@ -13,7 +13,8 @@ from huggingface_hub import ModelCard, constants
 from pictures import picture
 from small_captioner import small_captioner
 
-from sat_tf import ShowAttendTell, cli, hub
+from sat_tf import ShowAttendTell, cli
+from sat_tf.presets import hub
 
 COMMITS = {"main": "a" * 40, "v1": "b" * 40}
 FILES = ("README.md", "config.json", "metadata.json", "weights.npz")

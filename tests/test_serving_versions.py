@@ -28,7 +28,7 @@ from serving_server import (
 from test_serving_limits import png_header
 from toy_savedmodel import Toy, export, picture
 
-from sat_tf.cli import main as cli
+from sat_tf import cli
 from sat_tf.serving import app, server
 
 BODY = {"instances": [b64(picture())]}
@@ -245,7 +245,7 @@ def test_a_port_in_use_is_said_before_anything_loads(tmp_path, capsys, host):
         assert cli.main(command) == 2
     error = capsys.readouterr().err
     assert f"port={port} (Address already in use)" in error
-    assert "choose another port; 0 takes any that is free" in error
+    assert "choose another with --port; 0 takes any that is free" in error
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 

@@ -20,8 +20,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Parts of the package, each a file or folder. One may import those of the rows above
 # its own, be it at the top or inside a function.
 ORDER = [
-    "vocabulary presets files memory losses logs updates diagnostics image_headers "
-    "efficientnet_lite hub",
+    "vocabulary presets files caches memory losses logs updates diagnostics "
+    "image_headers efficientnet_lite hub inputs origins",
     "images attention detector estimators encoder storage meteor word_vectors",
     "recurrence metrics visualisation decoding datasets scheduled_sampling",
     "decoder grounding generation export",

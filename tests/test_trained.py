@@ -5,7 +5,7 @@ import numpy as np
 from pictures import picture
 
 from sat_tf import ShowAttendTell
-from sat_tf.cli import main as cli
+from sat_tf import cli
 from sat_tf.datasets import scenes
 
 

@@ -7,8 +7,8 @@ import keras
 
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.estimators import ESTIMATORS
-from sat_tf.presets import storage
 from sat_tf.recipes import RECIPES, Recipe
+from sat_tf.recipes.base import storage
 from sat_tf.training import train
 
 PAPER_NAME, RECOMMENDED = "paper", "recommended"
@@ -26,8 +26,8 @@ class Plan:
         model: folder of the captioner to start from; `None` trains one, by soft
             attention for as long as the recipe warms up, and keeps it in `out/start`.
         encoder_weights: see `ShowAttendTell.from_preset`.
+        cache_dir: see `train`.
         draws: gradients drawn per estimator.
-        cache_dir: for features, by default `default_cache()`.
         minutes: training time of a learning run.
         keep_decoder: learning starts from the model's attention and decoder, too.
     """
@@ -38,9 +38,9 @@ class Plan:
     data_dir: str | None = None
     model: str | None = None
     encoder_weights: str | None = None
+    cache_dir: str | None = None
     draws: int = 200
     minutes: float = 5.0
-    cache_dir: str | None = None
     keep_decoder: bool = False
 
     def settings(self):

@@ -1,12 +1,15 @@
 """Arrays computed once per image, kept on disk, read in any order.
 
-A cache is a folder of shards, each a plain run of fixed-size records, and a manifest.
+A cache is a folder of shards, each a plain run of fixed-size records, and a manifest,
+named after its content: see `sat_tf.runtime.caches`.
 Records are read by `pread`, never mapped: the pages a random order touches stay the
 operating system's and do not count as this process's memory, however large the data.
 """
 
 import concurrent.futures
+import contextlib
 import errno
+import hashlib
 import json
 import os
 import pathlib
@@ -19,9 +22,8 @@ import tensorflow as tf
 import tqdm
 
 from sat_tf import images
-from sat_tf.runtime import files
+from sat_tf.runtime import caches, files
 
-_MANIFEST = "manifest.json"
 _SHARD_BYTES = 64 * 2**20
 _READERS = 4
 
@@ -38,8 +40,8 @@ class ArrayCache:
 
     def __init__(self, directory):
         self.directory = pathlib.Path(directory)
-        manifest = _read_manifest(self.directory)
-        missing = manifest and _missing_shards(self.directory, manifest)
+        manifest = caches.read_manifest(self.directory)
+        missing = manifest and caches.missing_shards(self.directory, manifest)
         if manifest is None or missing:
             raise ValueError(
                 "Expected a complete cache. "
@@ -53,9 +55,11 @@ class ArrayCache:
         self._per_shard = manifest["records_per_shard"]
         self._record_bytes = _record_bytes(self.record_shape, self.dtype)
         self._files = [
-            os.open(self.directory / _shard_name(i), os.O_RDONLY)
-            for i in range(_n_shards(manifest))
+            os.open(caches.shard(self.directory, i), os.O_RDONLY)
+            for i in range(caches.n_shards(manifest))
         ]
+        with contextlib.suppress(OSError):  # where it may only be read
+            os.utime(self.directory / caches.MANIFEST)  # `Found.last_used`
         weakref.finalize(self, _close, self._files)
         self._pool = concurrent.futures.ThreadPoolExecutor(_READERS)
 
@@ -100,36 +104,38 @@ class ArrayCache:
                     errno.EIO,
                     f"Expected {self._per_shard} records. Received: a shorter shard. "
                     "Delete it and write the cache again",
-                    str(self.directory / _shard_name(shard)),
+                    str(caches.shard(self.directory, shard)),
                 )
             row, offset = row[n_read:], offset + n_read
 
 
-def write(directory, produce, *, n_records, record_shape, dtype, fingerprint, label=""):
+def write(
+    cache_dir, produce, *, n_records, record_shape, dtype, fingerprint, name="cache"
+):
     """Write a cache, or the part of it that is not there yet, and open it.
 
     A shard is written beside, flushed to disk and renamed: after a kill or a full
     disk, the shards that are there are whole, and the same call goes on behind them.
+    Two processes that write the same cache at once both do the work.
 
     Args:
-        directory: of this cache alone; made if need be.
+        cache_dir: the folder for caches; made if need be. There, a folder of the same
+            content is used whatever it is called.
         produce: `produce(start)` iterates over arrays `[b, *record_shape]`, the
             records from number `start` on.
         n_records: how many there are.
         record_shape: of one record.
         dtype: of the records.
-        fingerprint: dict of strings; everything the content depends on.
-        label: what the progress bar says.
+        fingerprint: JSON values; everything the content depends on, and nothing else.
+        name: what people call it: the folder's name begins with it.
 
     Returns:
         An `ArrayCache`.
 
     Raises:
-        ValueError: the directory holds a cache of something else, or `produce` makes
-            records of another shape or not finite in `dtype`.
-        OSError: the directory cannot be written, or the disk is full.
+        ValueError: `produce` makes records of another shape or not finite in `dtype`.
+        OSError: the folder cannot be written, or the disk is full.
     """
-    directory = pathlib.Path(directory)
     dtype = np.dtype(dtype)
     per_shard = max(1, _SHARD_BYTES // _record_bytes(record_shape, dtype))
     manifest = {
@@ -139,14 +145,14 @@ def write(directory, produce, *, n_records, record_shape, dtype, fingerprint, la
         "n_records": n_records,
         "records_per_shard": per_shard,
     }
+    directory = _folder(cache_dir, manifest, name)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        _refuse_stale(directory, manifest)
-        for left in directory.glob(".*.tmp"):  # of a process that was killed
-            left.unlink()
-        missing = _missing_shards(directory, manifest)
-        if missing:
-            _write_shards(directory, produce, manifest, missing, label)
+        with caches.writing(directory):
+            missing = caches.missing_shards(directory, manifest)
+            if missing:
+                _write_shards(directory, produce, manifest, missing, name)
+            _write_manifest(directory, manifest)
+            return ArrayCache(directory)
     except OSError as error:
         raise OSError(
             error.errno,
@@ -156,7 +162,6 @@ def write(directory, produce, *, n_records, record_shape, dtype, fingerprint, la
             "directory, and run the same command again: complete shards are kept",
             str(directory),
         ) from error
-    return ArrayCache(directory)
 
 
 def cache_pixels(split, size, mode, cache_dir):
@@ -166,27 +171,25 @@ def cache_pixels(split, size, mode, cache_dir):
         split: a `Split`.
         size: height and width.
         mode: as in `images.resize`.
-        cache_dir: holds a folder per split.
-    """
-    images.check_mode(mode)
+        cache_dir: the folder for caches.
 
-    def read(contents):
-        return tf.cast(
-            tf.round(images.resize(images.decode(contents), size, mode)), "uint8"
-        )
+    Raises:
+        ValueError: an image that cannot be read or, with mode `none`, is of another
+            size.
+    """
 
     def produce(start):
-        batches = split.images.skip(start).map(read, tf.data.AUTOTUNE).batch(32)
-        return batches.prefetch(2).as_numpy_iterator()
+        for batch in _read(split, start, size, mode, 32):
+            yield tf.cast(tf.round(batch), tf.uint8)
 
     return write(
-        _folder(cache_dir, split, "pixels"),
+        cache_dir,
         produce,
         n_records=len(split),
         record_shape=(*size, 3),
         dtype="uint8",
-        fingerprint={"data": split.fingerprint, "images": f"{mode} {tuple(size)}"},
-        label=f"pixels of {split.split}",
+        fingerprint=_fingerprint(split, size, mode),
+        name=_name(split, "pixels", size, mode),
     )
 
 
@@ -204,32 +207,46 @@ def cache_features(
         fingerprint: string that names the encoder, its weights and its cut.
         size: height and width of the encoder's images.
         mode: as in `images.resize`.
-        cache_dir: holds a folder per split.
+        cache_dir: the folder for caches.
         batch_size: images per call of `encode`.
+
+    Raises:
+        ValueError: as `cache_pixels`.
     """
+
+    def produce(start):
+        for batch in _read(split, start, size, mode, batch_size):
+            yield np.asarray(encode(batch))
+
+    return write(
+        cache_dir,
+        produce,
+        n_records=len(split),
+        record_shape=record_shape,
+        dtype="float16",
+        fingerprint={**_fingerprint(split, size, mode), "encoder": fingerprint},
+        name=_name(split, "features", size, mode),
+    )
+
+
+def _read(split, start, size, mode, batch_size):
+    """Float32 images `[b, *size, 3]` of a split, from image number `start` on."""
     images.check_mode(mode)
 
     def read(contents):
         return images.resize(images.decode(contents), size, mode)
 
-    def produce(start):
-        batches = split.images.skip(start).map(read, tf.data.AUTOTUNE)
+    batches = split.images.skip(start).map(read, tf.data.AUTOTUNE)
+    try:
         for batch in batches.batch(batch_size).prefetch(2):
-            yield np.asarray(encode(batch))
-
-    return write(
-        _folder(cache_dir, split, "features"),
-        produce,
-        n_records=len(split),
-        record_shape=record_shape,
-        dtype="float16",
-        fingerprint={
-            "data": split.fingerprint,
-            "images": f"{mode} {tuple(size)}",
-            "encoder": fingerprint,
-        },
-        label=f"features of {split.split}",
-    )
+            yield batch
+            start += len(batch)
+    except tf.errors.InvalidArgumentError:
+        # TensorFlow does not say which image it was.
+        files_left = split.images.skip(start).as_numpy_iterator()
+        for name, contents in zip(split.file_names[start:], files_left, strict=True):
+            images.load(contents, size, mode, name=name)
+        raise
 
 
 def _close(descriptors):
@@ -237,54 +254,29 @@ def _close(descriptors):
         os.close(descriptor)
 
 
-def _folder(cache_dir, split, kind):
-    name = re.sub(r"[^\w.+-]+", "_", f"{pathlib.Path(split.name).name}-{split.split}")
-    return pathlib.Path(cache_dir) / f"{name}-{kind}"
+def _fingerprint(split, size, mode):
+    return {"images": split.image_fingerprint, "size": list(size), "mode": mode}
+
+
+def _name(split, kind, size, mode):
+    data = pathlib.Path(split.name).resolve().name
+    return f"{data}-{split.split}-{kind}-{size[0]}x{size[1]}-{mode}"
+
+
+def _folder(cache_dir, manifest, name):
+    """The folder that has this content, or the one that is to have it."""
+    content = json.dumps(manifest, sort_keys=True).encode()
+    fingerprint = hashlib.sha256(content).hexdigest()[:16]
+    name = re.sub(r"[^\w.+-]+", "_", name)[:80]
+    there = sorted(pathlib.Path(cache_dir).glob(f"*-{fingerprint}"))
+    return there[0] if there else pathlib.Path(cache_dir, f"{name}-{fingerprint}")
 
 
 def _record_bytes(record_shape, dtype):
     return int(np.prod(record_shape)) * dtype.itemsize
 
 
-def _shard_name(i):
-    return f"shard-{i:05d}.bin"
-
-
-def _n_shards(manifest):
-    return -(-manifest["n_records"] // manifest["records_per_shard"])
-
-
-def _read_manifest(directory):
-    path = directory / _MANIFEST
-    return json.loads(path.read_text("utf-8")) if path.is_file() else None
-
-
-def _missing_shards(directory, manifest):
-    return [
-        i
-        for i in range(_n_shards(manifest))
-        if not (directory / _shard_name(i)).is_file()
-    ]
-
-
-def _refuse_stale(directory, manifest):
-    """Write the manifest of a new cache; compare it with that of an old one."""
-    old = _read_manifest(directory)
-    if old is None:
-        with files.replacing(directory / _MANIFEST) as path:
-            path.write_text(json.dumps(manifest, indent=1), "utf-8")
-    elif old != manifest:
-        old, new = ({**m, **m["fingerprint"]} for m in (old, manifest))
-        names = [n for n in new if n != "fingerprint" and new[n] != old.get(n)]
-        changed = "; ".join(f"{n} was {old.get(n)!r}, is {new[n]!r}" for n in names)
-        raise ValueError(
-            "Expected a cache of the same data, preprocessing and encoder. "
-            f"Received: directory={str(directory)!r}, where {changed}. "
-            "Delete that directory, or choose another cache directory."
-        )
-
-
-def _write_shards(directory, produce, manifest, missing, label):
+def _write_shards(directory, produce, manifest, missing, name):
     n_records, per_shard = manifest["n_records"], manifest["records_per_shard"]
     dtype, shape = np.dtype(manifest["dtype"]), tuple(manifest["record_shape"])
     # Shards complete in order, so all behind the first missing one are missing.
@@ -293,7 +285,7 @@ def _write_shards(directory, produce, manifest, missing, label):
     if shutil.disk_usage(directory).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     shard = np.empty((per_shard, *shape), dtype)
-    progress = tqdm.tqdm(total=n_records, initial=start, desc=label, unit="image")
+    progress = tqdm.tqdm(total=n_records, initial=start, desc=name, unit="image")
     with progress:
         for batch in produce(start):
             batch = _checked(batch, shape, dtype)
@@ -304,10 +296,9 @@ def _write_shards(directory, produce, manifest, missing, label):
                 shard[at : at + len(part)] = part
                 filled += len(part)
                 if filled % per_shard == 0 or filled == n_records:
-                    _write_shard(
-                        directory / _shard_name((filled - 1) // per_shard),
-                        shard[: at + len(part)],
-                    )
+                    _write_manifest(directory, manifest)
+                    path = caches.shard(directory, (filled - 1) // per_shard)
+                    _write_shard(path, shard[: at + len(part)])
     if filled != n_records:
         raise ValueError(
             f"Expected {n_records} records. Received: {filled}. Read the split again: "
@@ -326,6 +317,13 @@ def _checked(batch, shape, dtype):
             "Check the encoder and its weights."
         )
     return batch
+
+
+def _write_manifest(directory, manifest):
+    """Before the first shard: what fails until then leaves nothing behind."""
+    if not (directory / caches.MANIFEST).is_file():
+        with files.replacing(directory / caches.MANIFEST) as path:
+            path.write_text(json.dumps(manifest, indent=1), "utf-8")
 
 
 def _write_shard(path, records):

@@ -2,7 +2,9 @@
 
 import pathlib
 
-from sat_tf.datasets import readers, records, tables
+from sat_tf.datasets import readers, tables
+from sat_tf.datasets.grouping import group
+from sat_tf.datasets.image_index import ImageIndex
 from sat_tf.datasets.rows import Place, Row, read_text
 
 _LISTS = {"train": "train", "dev": "validation", "test": "test"}
@@ -21,10 +23,10 @@ def read_records(source, token_file, prefix, need_lists=True):
         ValueError: a file is missing.
     """
     source = pathlib.Path(source)
-    index = records.ImageIndex(source)
+    index = ImageIndex(source)
     karpathy = sorted(source.glob("dataset_*.json"))
     if karpathy:
-        return records.group(readers.read_rows(karpathy[0]), index)
+        return group(readers.read_rows(karpathy[0]), index)
     token_file = source / token_file
     if not token_file.is_file():
         raise _missing(source, f"{token_file.name} or dataset_*.json")
@@ -32,7 +34,7 @@ def read_records(source, token_file, prefix, need_lists=True):
     listed = read_lists(source, prefix)
     if not listed and need_lists:
         raise _missing(source, f"{prefix}.trainImages.txt, .devImages.txt or .test...")
-    return records.group(only_listed(captions, listed), index)
+    return group(only_listed(captions, listed), index)
 
 
 def read_lists(source, prefix="*"):

@@ -22,7 +22,8 @@ class ImageIndex:
         self.root = pathlib.Path(root)
         self._by_name = collections.defaultdict(list)
         for folder, subfolders, files in os.walk(self.root):
-            subfolders.sort()
+            # Hidden ones hold thumbnails and copies, of the same names.
+            subfolders[:] = sorted(s for s in subfolders if not s.startswith("."))
             for file in sorted(files):
                 self._by_name[plain(file).casefold()].append(pathlib.Path(folder, file))
 

@@ -3,7 +3,9 @@
 import os
 import pathlib
 
-from sat_tf.datasets import flickr, folder, readers, records, rows
+from sat_tf.datasets import flickr, folder, readers, rows
+from sat_tf.datasets.grouping import group
+from sat_tf.datasets.image_index import ImageIndex
 from sat_tf.datasets.split_names import ACCEPTED, split_in
 
 
@@ -51,7 +53,7 @@ Where there is no validation split, 5 % of train become one."""
             )
         if root.name == "annotations":  # as COCO unpacks, beside train2014 and so on
             root = root.parent
-        return records.group(found, records.ImageIndex(root))
+        return group(found, ImageIndex(root))
 
 
 def _read_files(source):
@@ -61,7 +63,9 @@ def _read_files(source):
     refused = []
     for pattern in ("*", "*/*"):
         by_file = {}
-        for file in filter(_may_hold_captions, sorted(source.glob(pattern))):
+        for file in sorted(source.glob(pattern)):
+            if not _may_hold_captions(file.relative_to(source)) or not file.is_file():
+                continue
             try:
                 by_file[file] = readers.read_rows(file)
             except rows.NotCaptions as error:
@@ -80,10 +84,11 @@ def _read_files(source):
 
 def _may_hold_captions(path):
     name = path.name.lower()
-    # Not what macOS hides beside every file, nor Flickr8k's second, lemmatised copy,
-    # nor its lists of splits.
-    others = name.startswith(".") or name.endswith((".lemma.token.txt", "images.txt"))
-    return name.endswith(readers.SUFFIXES) and path.is_file() and not others
+    # Not what macOS hides beside every file and Jupyter in a folder, nor Flickr8k's
+    # second, lemmatised copy, nor its lists of splits.
+    hidden = any(part.startswith(".") for part in path.parts)
+    others = name.endswith((".lemma.token.txt", "images.txt"))
+    return name.endswith(readers.SUFFIXES) and not hidden and not others
 
 
 def _with_splits(by_file, root):

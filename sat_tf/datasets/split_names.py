@@ -43,6 +43,14 @@ def split_name(name):
     return name
 
 
+def two_meanings(names):
+    """Whether `eval` among some names may mean the test set: beside a `dev` or so."""
+    words = {_plain(name) for name in names}
+    evals = {word for word in words if word.startswith("eval")}
+    others = words - evals
+    return bool(evals) and any(split_name(word) == "validation" for word in others)
+
+
 def split_in(text):
     """The split that the words of a file's name speak of; None: of none, or of two.
 

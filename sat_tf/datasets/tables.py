@@ -79,7 +79,11 @@ def _split(line, separator):
         fields = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
     except csv.Error:
         return []
-    return [field.strip() for field in fields]
+    names = [field.strip() for field in fields]
+    # A column that has no name has no values either, but for R's row numbers.
+    while names and not names[-1]:
+        names.pop()
+    return names
 
 
 def read(path, text):

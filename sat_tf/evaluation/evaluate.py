@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from sat_tf.datasets import cache, scenes
 from sat_tf.decoding.generate import caption_features, encode
-from sat_tf.evaluation import captions as metrics
+from sat_tf.evaluation.evaluate import captions as metrics
 from sat_tf.presets.storage import named_weights
 from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.memory import keep_freed_memory
@@ -21,7 +21,8 @@ def cached_inputs(captioner, split, cache_dir):
     Args:
         captioner: a `ShowAttendTell`.
         split: a `datasets.Split`.
-        cache_dir: where it is kept between runs, keyed by what it was made from.
+        cache_dir: the folder for caches, where it is kept between runs under what it
+            was made from.
 
     Returns:
         an `ArrayCache` and the key `fit` knows it by: `annotations` or `image`.
@@ -43,8 +44,9 @@ def cached_inputs(captioner, split, cache_dir):
 
 
 def weights_fingerprint(captioner):
-    """Of the trunk and every weight in it."""
-    digest = hashlib.sha256(captioner.encoder.trunk.encode())
+    """Of the trunk, how exactly it computes, and every weight in it."""
+    encoder = captioner.encoder
+    digest = hashlib.sha256(f"{encoder.trunk} {encoder.compute_dtype}".encode())
     for name, variable in named_weights(captioner).items():
         if name.startswith("encoder/"):
             digest.update(np.ascontiguousarray(variable.numpy()))

@@ -255,7 +255,7 @@ def _wrong_size(header, size):
     )
 
 
-def load(image, size=(224, 224), mode="crop"):
+def load(image, size=(224, 224), mode="crop", *, name=None):
     """Read one image as `decode` and `resize` do; float32 array `[*size, 3]`.
 
     Args:
@@ -263,12 +263,14 @@ def load(image, size=(224, 224), mode="crop"):
             TIFF) work here too.
         size: height and width wanted.
         mode: as in `resize`.
+        name: what messages call it; by default the path.
 
     Raises:
         ValueError: the file is missing or no image; the message names it.
     """
     check_mode(mode)
-    name = "<bytes>" if isinstance(image, bytes) else os.fspath(image)
+    if name is None:
+        name = "<bytes>" if isinstance(image, bytes) else os.fspath(image)
     contents = image
     if not isinstance(image, bytes):
         try:

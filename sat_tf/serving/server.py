@@ -83,7 +83,7 @@ def _listen(host, port):
             "Expected an address of this machine and a free port, 0 to 65535. "
             f"Received: host={host!r}, port={port} "
             f"({getattr(error, 'strerror', None) or error}). Stop what listens there, "
-            "or choose another port; 0 takes any that is free."
+            "or choose another with --port; 0 takes any that is free."
         ) from error
 
 

@@ -35,6 +35,8 @@ class Rebar(Reinforce):
         temperature: tau, of the control variate alone.
     """
 
+    settled = ("reward", "semi_sampling", "coin")
+
     def __init__(
         self, *, samples=1, baseline="moving_average", temperature=1.0, **kwargs
     ):
@@ -59,14 +61,18 @@ class Rebar(Reinforce):
 
     def _control(self, captioner, data, trace, z):
         """c_t `[S, B, T]` and its slope in z `[S, B, T, L]`, both held constant."""
-        annotations = tf.stop_gradient(captioner.annotations_of(data, training=True))
-        states = [tf.stop_gradient(x) for x in trace.states]
+        annotations, embedded, *states = (
+            tf.stop_gradient(x)
+            for x in (trace.annotations, trace.embedded, *trace.states)
+        )
         with tf.GradientTape() as tape:
             tape.watch(z)
             weights = tf.nn.softmax(z / self.temperature)
             weights = tf.cast(weights, annotations.dtype)
             contexts = tf.einsum("sbtl,bld->sbtd", weights, annotations)
-            score = captioner.score(data, states, contexts[None], training=True)[0]
+            score = captioner.score(
+                data, states, contexts[None], embedded=embedded, training=True
+            )[0]
         return tf.stop_gradient(score), tf.stop_gradient(tape.gradient(score, z))
 
     def noise(self, shape, seed):
@@ -82,7 +88,8 @@ class Rebar(Reinforce):
     def surrogate(self, trace):
         """As `Reinforce` with c_t in the baseline, and the slopes that pay for it."""
         correction = tf.reduce_sum(trace.correction, axis=-1)
-        return super().surrogate(trace) + tf.reduce_mean(correction, axis=0)
+        correction = self.score_weight(trace) * tf.reduce_mean(correction, axis=0)
+        return super().surrogate(trace) + correction
 
     def get_config(self):
         """Constructor arguments."""

@@ -3,8 +3,8 @@
 import keras
 import tensorflow as tf
 
-from sat_tf.estimators.research import inference
 from sat_tf.estimators.reinforce import Reinforce
+from sat_tf.estimators.research import inference
 
 
 @keras.saving.register_keras_serializable("sat_tf")
@@ -28,6 +28,8 @@ class Variational(Reinforce):
         baseline: see `Reinforce`; `soft` takes the expected contexts under q, the
             control variate of Deng et al.
     """
+
+    settled = ("reward", "semi_sampling", "coin")
 
     def __init__(self, *, samples=1, baseline="moving_average", **kwargs):
         super().__init__(samples=samples, reward="to_go", baseline=baseline, **kwargs)
