@@ -11,7 +11,7 @@ sorted longest first (in words), so that their #3 is a shorter sentence.
 import argparse
 import pathlib
 
-from sat_tf.evaluation.evaluate import captions as metrics
+from sat_tf.evaluation import captions as metrics
 
 
 def read_captions(folder, split):

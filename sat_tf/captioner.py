@@ -9,7 +9,7 @@ from sat_tf.estimators import ESTIMATORS
 from sat_tf.model import losses
 from sat_tf.model.encoder import Encoder
 from sat_tf.model.network import Network
-from sat_tf.recipes.base import storage
+from sat_tf.presets import storage
 from sat_tf.training_step import logs, updates
 from sat_tf.training_step.keras_habits import KerasHabits
 from sat_tf.training_step.scheduled_sampling import with_own_words

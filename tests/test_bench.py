@@ -14,11 +14,10 @@ import pytest
 import tensorflow as tf
 from toy import all_paths, path_probability
 
-from sat_tf import ShowAttendTell, datasets
+from sat_tf import ShowAttendTell, cli, datasets
 from sat_tf.bench import exact, learning, report, start, units
 from sat_tf.bench import gradients as bench_gradients
 from sat_tf.bench.gradients import Moments, bias_on_small_case, deriving, draw
-from sat_tf import cli
 from sat_tf.estimators import ESTIMATORS, Reinforce, Soft, Trace
 from sat_tf.recipes.base import PAPER, PRESETS, storage
 from sat_tf.runtime.files import alone

@@ -15,7 +15,7 @@ from toy import WORDS, batch, toy
 
 from sat_tf import Encoder, ShowAttendTell
 from sat_tf.estimators import Reinforce, Soft
-from sat_tf.recipes.base import storage
+from sat_tf.presets import storage
 
 
 def dataset(data):

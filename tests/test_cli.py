@@ -12,9 +12,8 @@ import PIL.Image
 import pytest
 from small_captioner import small_captioner
 
-from sat_tf import ShowAttendTell
-from sat_tf import cli
-from sat_tf.recipes.base import storage
+from sat_tf import ShowAttendTell, cli
+from sat_tf.presets import storage
 
 pytestmark = pytest.mark.slow
 COMMANDS = (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from toy import batch, toy
 
-from sat_tf.evaluation.evaluate import diagnostics
+from sat_tf.evaluation import diagnostics
 
 PLACES = 16
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from pictures import picture
 
-from sat_tf import ShowAttendTell
-from sat_tf import cli
+from sat_tf import ShowAttendTell, cli
 from sat_tf.model.encoder import Encoder
 from sat_tf.trunks.efficientnet_lite import REPEATS, WEIGHTS, efficientnet_lite
 

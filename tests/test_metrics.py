@@ -10,7 +10,7 @@ import stat
 
 import pytest
 
-from sat_tf.evaluation.evaluate import captions as metrics
+from sat_tf.evaluation import captions as metrics
 from sat_tf.evaluation.meteor import MeteorError, meteor_score
 from sat_tf.vocabulary import tokenise
 

@@ -10,8 +10,7 @@ from pictures import encode, picture
 from serving_server import ask, free_port, wait_until
 from small_captioner import small_captioner
 
-from sat_tf import ShowAttendTell
-from sat_tf import cli
+from sat_tf import ShowAttendTell, cli
 from sat_tf.datasets import scenes, scenes_drawing
 from sat_tf.serving import Client
 

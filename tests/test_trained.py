@@ -4,8 +4,7 @@ import keras
 import numpy as np
 from pictures import picture
 
-from sat_tf import ShowAttendTell
-from sat_tf import cli
+from sat_tf import ShowAttendTell, cli
 from sat_tf.datasets import scenes
 
 

@@ -19,8 +19,7 @@ from pictures import picture
 from plain_decoder import in_common
 from toy import toy
 
-from sat_tf import datasets, vocabulary
-from sat_tf import cli
+from sat_tf import cli, datasets, vocabulary
 from sat_tf.decoding.generate import Caption
 from sat_tf.estimators import Reinforce, Soft, Variational
 from sat_tf.evaluation.evaluate import cached_inputs

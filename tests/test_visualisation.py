@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 from matplotlib.patches import Rectangle
 
-from sat_tf.evaluation.evaluate import figures as visualisation
+from sat_tf.evaluation import figures as visualisation
 
 IMAGE = np.full((56, 112, 3), 200, np.uint8)  # not square: rows and columns differ
 WORDS = ["a", "red", "circle"]

@@ -17,7 +17,7 @@ from sat_tf.bench.exact import OBJECTIVES, small_case
 from sat_tf.bench.start import make_estimator, start_with
 from sat_tf.datasets import load, pipeline
 from sat_tf.evaluation.evaluate import cached_inputs
-from sat_tf.recipes.base import storage
+from sat_tf.presets import storage
 from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.files import replacing
 from sat_tf.runtime.memory import release_freed_memory

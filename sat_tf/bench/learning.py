@@ -27,13 +27,13 @@ from sat_tf.bench.start import (
 )
 from sat_tf.datasets import load, pipeline
 from sat_tf.estimators import Soft
+from sat_tf.evaluation import captions as metrics
 from sat_tf.evaluation.evaluate import cached_inputs, predict, scene_scores
-from sat_tf.evaluation.evaluate import captions as metrics
 from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.memory import keep_freed_memory
 from sat_tf.training.building import make_optimizer
 from sat_tf.training.stages import Plan
-from sat_tf.training_step import updates
+from sat_tf.training_step.updates import build
 
 EVALUATIONS = 12  # per run, at equal distances
 JUDGED = 250  # validation images at most
@@ -71,7 +71,7 @@ def learn(plan, name, seed):
         label_smoothing=objective.label_smoothing,
         lambda_ds=objective.lambda_ds,
     )
-    updates.build(captioner)  # now, for `_trace` to take back what it does to it
+    build(captioner)  # now, for `_trace` to take back what it does to it
     batches = _training_batches(plan, captioner, seed)
     judge = _judge(plan, captioner)
     warm_up, soft = _warm_up_seconds(plan, estimator, name), Soft()

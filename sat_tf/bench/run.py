@@ -6,7 +6,7 @@ import pathlib
 from sat_tf.bench import gradients, learning, report, start
 from sat_tf.bench.units import Unit, work_off
 from sat_tf.datasets import load
-from sat_tf.recipes.base import storage
+from sat_tf.presets import storage
 from sat_tf.runtime.files import alone, replacing
 
 

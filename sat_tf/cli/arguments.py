@@ -56,9 +56,12 @@ def add_recipe(command):
 def recipe_of(args, **changes):
     """The `Recipe` that `--preset` and `--set` ask for, with further changes."""
     from sat_tf.recipes import RECIPES
+    from sat_tf.training.building import refuse_unheard
 
     changes = dict(_key_value(pair) for pair in args.set) | changes
-    return RECIPES[args.preset].replace(changes)
+    recipe = RECIPES[args.preset].replace(changes)
+    refuse_unheard(recipe, changes)
+    return recipe
 
 
 def _key_value(pair):

@@ -36,7 +36,7 @@ def add_arguments(parser):
 def run(args):
     """Exports, and says how to serve it."""
     from sat_tf.captioner import ShowAttendTell
-    from sat_tf.recipes.base import storage
+    from sat_tf.presets import storage
 
     captioner = ShowAttendTell.from_preset(
         args.model, encoder_weights=args.encoder_weights

@@ -13,7 +13,7 @@ from sat_tf.datasets import records
 from sat_tf.datasets.rows import Place
 from sat_tf.datasets.split import no_split, read_split
 from sat_tf.datasets.split_names import ACCEPTED, split_name
-from sat_tf.recipes import base as presets
+from sat_tf.recipes import RECIPES
 from sat_tf.vocabulary import UNK, Vocabulary
 
 _SHOWN = 5
@@ -219,12 +219,12 @@ def _cover(report, captions, max_size):
     for split, texts in captions.items():
         ids = [i for text in texts for i in vocabulary.encode(text)[:-1]]
         report.coverage[split] = 1 - ids.count(UNK) / max(1, len(ids))
-    for min_count in sorted({p.min_count for p in presets.PRESETS.values()}):
+    for min_count in sorted({r.data.min_count for r in RECIPES.values()}):
         try:
             Vocabulary.from_captions(captions["train"], max_size, min_count)
         except ValueError as error:
-            names = [n for n, p in presets.PRESETS.items() if p.min_count == min_count]
+            names = [n for n, r in RECIPES.items() if r.data.min_count == min_count]
             report.warnings.append(
-                f"With the preset {' or '.join(names)} as it is, train refuses this: "
+                f"With the recipe {' or '.join(names)} as it is, train refuses this: "
                 f"{error}"
             )

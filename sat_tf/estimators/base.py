@@ -153,18 +153,18 @@ class Estimator(keras.layers.Layer):
         """
         return self.draw(logits, seed, step)
 
-    def trace(self, captioner, data, seed):
+    def trace(self, network, data, seed):
         """Looks at a batch: here one pass of S samples, the places by `select`.
 
         Args:
-            captioner: a `ShowAttendTell`; its `trace` and `score` are the means.
+            network: a `Network`; its `trace` and `score` are the means.
             data: as `fit` takes it, with `annotations`.
             seed: int32 `[2]`.
 
         Returns:
             the `Trace`, and the word logits `[S, B, T, V]` behind it.
         """
-        return captioner.trace(
+        return network.trace(
             data,
             lambda e, t: self.select(e, training=True, seed=seed, step=t),
             one_hot=self.one_hot,

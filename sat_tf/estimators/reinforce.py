@@ -153,23 +153,23 @@ class Reinforce(Estimator):
         soft = tf.random.stateless_uniform(shape, coin_seed) < self.semi_sampling
         return tf.where(soft, tf.nn.softmax(logits), location)
 
-    def trace(self, captioner, data, seed):
+    def trace(self, network, data, seed):
         """As usual, and what the baseline needs besides."""
-        trace, words = super().trace(captioner, data, seed)
-        return self._with_baseline(trace, captioner, data), words
+        trace, words = super().trace(network, data, seed)
+        return self._with_baseline(trace, network, data), words
 
-    def _with_baseline(self, trace, captioner, data, log_q=None):
+    def _with_baseline(self, trace, network, data, log_q=None):
         if self.baseline == "soft":
 
             def expected(logits, step):
                 known = None if log_q is None else tf.exp(log_q[:, :, step])
                 return tf.nn.softmax(logits) if known is None else known
 
-            soft = captioner.trace(data, expected)[0]._replace(log_q=log_q)
+            soft = network.trace(data, expected)[0]._replace(log_q=log_q)
             return trace._replace(baseline=tf.stop_gradient(self.rewards(soft)))
         if self.baseline == "nvil":
-            annotations = captioner.annotations_of(data)
-            words = captioner.decoder.embed(tf.cast(data["tokens"], tf.int32))
+            annotations = network.annotations_of(data)
+            words = network.decoder.embed(tf.cast(data["tokens"], tf.int32))
             residual = self._size() * self.critic(annotations, words)[None]
             return trace._replace(baseline=self._moving_average(trace) + residual)
         return trace

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from sat_tf.datasets import cache, scenes
 from sat_tf.decoding.generate import caption_features, encode
-from sat_tf.evaluation.evaluate import captions as metrics
+from sat_tf.evaluation import captions as metrics
 from sat_tf.presets.storage import named_weights
 from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.memory import keep_freed_memory

@@ -140,7 +140,7 @@ def card(captioner, *, encoder, metadata):
         use = 'print(captioner.generate("photo.jpg")[0].caption)'
         height, width = trunk.image_size
         facts["images"] = (
-            f"{height} x {width} pixels; resizing: {captioner.resize_mode}"
+            f"{height} x {width} pixels; resizing: {captioner.encoder.resize_mode}"
         )
         kept = "in `weights.npz`" if encoder else "ImageNet's, from `sat_tf` or Keras"
         facts["trunk's weights"] = kept

@@ -6,7 +6,7 @@ import pathlib
 import keras
 import numpy as np
 
-from sat_tf.recipes.base import hub
+from sat_tf.presets import hub
 from sat_tf.reranking import name_of
 from sat_tf.runtime.files import replacing
 

@@ -98,3 +98,52 @@ def make_optimizer(settings, total_steps):
         "Expected optimizer.name to be adam or rmsprop. "
         f"Received: optimizer.name={settings.name!r}. Choose one of them."
     )
+
+
+# What a part of a recipe needs beside it to change anything: in words, and whether a
+# recipe and its estimator have it.
+_DRAWS = "an estimator that draws locations", lambda recipe, drawing: drawing.stochastic
+NEEDS = {
+    "stages.warm_up": _DRAWS,
+    "decoding.attention": _DRAWS,
+    "decoding.rerank": (
+        "decoding.decoder=beam and decoding.beam=2 or more",
+        lambda recipe, _: (
+            recipe.decoding.get("decoder") == "beam"
+            and recipe.decoding.get("beam", 3) > 1
+        ),
+    ),
+    "optimizer.encoder_rate": (
+        "a trunk that is trained: model.trunk=convnet, or stages.fine_tune.epochs",
+        lambda recipe, _: (
+            recipe.model.trunk == "convnet"
+            or recipe.stages.get("fine_tune", {}).get("epochs", 0) > 0
+        ),
+    ),
+}
+
+
+def refuse_unheard(recipe, changes):
+    """Refuses what somebody asked for and what would change nothing.
+
+    What a recipe brings along is no mistake.
+
+    Args:
+        recipe: a `Recipe`, the changes made.
+        changes: dotted names -> values that were asked for.
+
+    Raises:
+        ValueError: something that an option needs is off.
+    """
+    estimator = make("estimator", ESTIMATORS, recipe.estimator)
+    for name, value in changes.items():
+        for part, (needed, there) in NEEDS.items():
+            asked = name == part or name.startswith(f"{part}.")
+            off = value in (None, 0, "0", "None", "null")
+            if asked and not off and not there(recipe, estimator):
+                raise ValueError(
+                    f"Expected {needed}, without which {name} changes nothing. "
+                    f"Received: {name}={value!r}, estimator="
+                    f"{recipe.estimator['name']!r}. Leave {name} out, or set what it "
+                    "needs."
+                )

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from sat_tf.recipes.base import storage
+from sat_tf.presets import storage
 from sat_tf.runtime.files import alone, replacing
 from sat_tf.training import origins
 

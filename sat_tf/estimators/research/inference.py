@@ -10,7 +10,7 @@ class Inference(keras.layers.Layer):
 
     Bilinear in an annotation and in one hidden layer over y_{t-1}, y_t, y_{t+1} and
     the mean word, as in Deng et al. 2018 with a window in place of their recurrent
-    net. It is used in training only and shares the captioner's word vectors, which
+    net. It is used in training only and shares the network's word vectors, which
     learn from it too.
     """
 
@@ -47,22 +47,22 @@ class Inference(keras.layers.Layer):
         return tf.nn.log_softmax(logits)
 
 
-def look(network, captioner, data):
+def look(inference, network, data):
     """log q `[1, B, T, L]` of a batch of captions."""
     tokens = tf.cast(data["tokens"], tf.int32)
-    annotations = captioner.annotations_of(data, training=True)
-    words = captioner.decoder.embed(tokens)
-    return network(annotations, words, tf.cast(tokens > 0, tf.float32))[None]
+    annotations = network.annotations_of(data, training=True)
+    words = network.decoder.embed(tokens)
+    return inference(annotations, words, tf.cast(tokens > 0, tf.float32))[None]
 
 
-def trace(estimator, captioner, data, seed, log_q):
+def trace(estimator, network, data, seed, log_q):
     """As `Estimator.trace`, the places drawn from q in place of alpha."""
 
     def select(logits, step):
         drawn_from = tf.broadcast_to(log_q[:, :, step], tf.shape(logits))
         return estimator.draw(drawn_from, seed, step)
 
-    found, words = captioner.trace(
+    found, words = network.trace(
         data, select, one_hot=True, samples=estimator.samples, training=True
     )
     every = tf.broadcast_to(log_q, tf.shape(found.log_alpha))

@@ -45,21 +45,21 @@ class Rebar(Reinforce):
         super().__init__(samples=samples, reward="to_go", baseline=baseline, **kwargs)
         self.temperature = temperature
 
-    def trace(self, captioner, data, seed):
+    def trace(self, network, data, seed):
         """As `Reinforce`; the baseline holds c_t, the correction its two slopes."""
-        trace, words = super().trace(captioner, data, seed)
+        trace, words = super().trace(network, data, seed)
         baseline = self.rewards(trace) - self.advantage(trace)
         later = tf.pad(baseline[..., 1:], [[0, 0], [0, 0], [0, 1]])
         drawn = self.noise(tf.shape(trace.weights), seed)
         z = conditional(trace.log_alpha, trace.weights, drawn)
-        score, slope = self._control(captioner, data, trace, tf.stop_gradient(z))
+        score, slope = self._control(network, data, trace, tf.stop_gradient(z))
         correction = tf.reduce_sum(slope * (trace.log_alpha - z), axis=-1)
         return trace._replace(
             baseline=score + tf.stop_gradient(later),
             correction=correction * trace.mask,
         ), words
 
-    def _control(self, captioner, data, trace, z):
+    def _control(self, network, data, trace, z):
         """c_t `[S, B, T]` and its slope in z `[S, B, T, L]`, both held constant."""
         annotations, embedded, *states = (
             tf.stop_gradient(x)
@@ -70,7 +70,7 @@ class Rebar(Reinforce):
             weights = tf.nn.softmax(z / self.temperature)
             weights = tf.cast(weights, annotations.dtype)
             contexts = tf.einsum("sbtl,bld->sbtd", weights, annotations)
-            score = captioner.score(
+            score = network.score(
                 data, states, contexts[None], embedded=embedded, training=True
             )[0]
         return tf.stop_gradient(score), tf.stop_gradient(tape.gradient(score, z))

@@ -102,20 +102,20 @@ class StepMarginal(Reinforce):
             return tf.nn.softmax(logits)
         return self.draw(logits, seed, step)
 
-    def trace(self, captioner, data, seed):
+    def trace(self, network, data, seed):
         """`log_p_word` is log sum_i alpha_ti p(y_t | h_{t-1}, a_i)."""
-        trace, words = Estimator.trace(self, captioner, data, seed)
+        trace, words = Estimator.trace(self, network, data, seed)
         annotations = trace.annotations
         if self.top_k is None:
             log_alpha = trace.log_alpha
             contexts = tf.transpose(annotations, [1, 0, 2])[:, None, :, None]
         else:
-            most = min(self.top_k, captioner.encoder.locations)
+            most = min(self.top_k, network.encoder.locations)
             log_alpha, places = tf.math.top_k(trace.log_alpha, most)
             places = tf.transpose(places, [1, 3, 0, 2])  # [B, K, S, T]
             contexts = tf.gather(annotations, places, batch_dims=1)
             contexts = tf.transpose(contexts, [1, 2, 0, 3, 4])
-        log_p = captioner.score(
+        log_p = network.score(
             data, trace.states, contexts, embedded=trace.embedded, training=True
         )
         log_p += tf.transpose(log_alpha, [3, 0, 1, 2])

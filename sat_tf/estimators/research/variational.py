@@ -45,11 +45,11 @@ class Variational(Reinforce):
         """The variational bound, which contains eq. 10 as q = alpha."""
         return "variational_bound" if super().unbiased_for else None
 
-    def trace(self, captioner, data, seed):
+    def trace(self, network, data, seed):
         """Places from q."""
-        log_q = inference.look(self.inference, captioner, data)
-        trace, words = inference.trace(self, captioner, data, seed, log_q)
-        return self._with_baseline(trace, captioner, data, log_q), words
+        log_q = inference.look(self.inference, network, data)
+        trace, words = inference.trace(self, network, data, seed, log_q)
+        return self._with_baseline(trace, network, data, log_q), words
 
     def rewards(self, trace):
         """Words from t on less divergences after t, `[S, B, T]` nats."""

@@ -52,12 +52,12 @@ class WsRam(Estimator):
             self.inference.build(annotations_shape, words_shape)
         self.built = True
 
-    def trace(self, captioner, data, seed):
+    def trace(self, network, data, seed):
         """Places from alpha, or from q."""
         if self.inference is None:
-            return super().trace(captioner, data, seed)
-        log_q = inference.look(self.inference, captioner, data)
-        return inference.trace(self, captioner, data, seed, log_q)
+            return super().trace(network, data, seed)
+        log_q = inference.look(self.inference, network, data)
+        return inference.trace(self, network, data, seed, log_q)
 
     def surrogate(self, trace):
         """sum_k v_k log p(y, s^k | a), and the score of q."""
