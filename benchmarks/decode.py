@@ -61,14 +61,14 @@ def batched(captioner, decoder, beam):
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, SIZE])], autograph=False)
     def run(features):
-        return decode(captioner.step, *captioner.start(features), options, seed=17)
+        return decode(captioner.network.step, *captioner.network.start(features), options, seed=17)
 
     return run
 
 
 def usual(captioner, features, beam):
     """Beam search for one image, `features [1, L, D]`, as tutorials write it."""
-    decoder, attention = captioner.decoder, captioner.attention
+    decoder, attention = captioner.network.decoder, captioner.network.attention
     annotations = captioner.encoder(features)
     annotations = tf.repeat(annotations, beam, axis=0)  # [K, L, D]
     mean = tf.reduce_mean(annotations, axis=1)

@@ -50,7 +50,7 @@ def main():
         args.model, encoder_weights=args.encoder_weights
     )
     if args.gain is not None:
-        captioner.decoder.initial_gain = args.gain
+        captioner.network.decoder.initial_gain = args.gain
     split = load(args.data, args.split, data_dir=args.data_dir)
     decoding = {"decoder": args.decoder} if args.decoder else {}
 
@@ -73,7 +73,7 @@ def main():
     draws = [scores("uniform", seed) for seed in range(args.draws)]
     report = {
         "model": args.model,
-        "initial_gain": captioner.decoder.initial_gain,
+        "initial_gain": captioner.network.decoder.initial_gain,
         "decoder": captioner.options(**decoding).decoder,
     }
     for name, value in chosen.items():

@@ -38,7 +38,7 @@ class PlainCaptioner:
     """One step of `ShowAttendTell` for one image and one caption (eq. 1-7)."""
 
     def __init__(self, captioner):
-        decoder, attention = captioner.decoder, captioner.attention
+        decoder, attention = captioner.network.decoder, captioner.network.attention
         self.project = self._dense(attention.project)
         self.query = self._dense(attention.query)
         self.vector = np.asarray(attention.vector, np.float64)
@@ -123,7 +123,7 @@ def decode_plainly(plain, annotations, image, options, seed, detected, evidence)
     """
     width = options.beam if options.decoder == "beam" else 1
     dice = dice_of(seed, image, options, width)
-    captions = [Caption(plain.start(annotations))]
+    captions = [Caption(plain.network.start(annotations))]
     for t in range(options.max_length):
         found = []
         for beam, caption in enumerate(captions):
@@ -141,7 +141,7 @@ def decode_plainly(plain, annotations, image, options, seed, detected, evidence)
                 return np.eye(len(logits))[index]
 
             last = caption.words[-1] if caption.words else PAD
-            log_p, state, look = plain.step(last, caption.state, annotations, choose)
+            log_p, state, look = plain.network.step(last, caption.state, annotations, choose)
             closed = forbidden(caption.words, len(log_p), options)
             words = [w for w in range(len(log_p)) if w not in closed]
             if options.decoder == "greedy":

@@ -38,7 +38,7 @@ def test_moments_of_two_vectors_by_hand():
 
 def exact_variance(model, data):
     """E|g - E g|^2 of f_att's gradient, g of the batch's mean, path by path."""
-    weights = model.attention.trainable_variables
+    weights = model.network.attention.trainable_variables
     total, rows = 0.0, len(data["tokens"])
     for row in range(exact.IMAGES):
         with tf.GradientTape(persistent=True) as tape:

@@ -340,14 +340,14 @@ def test_input_dropout_drops_channels_and_word_elements_in_training_only():
     model = toy(Soft(), size=40, embedding_size=40, input_dropout=0.5)
     plain = batch(model, lengths=(4, 3))
     features = plain["annotations"]
-    whole = model.start(features)[0]["annotations"].numpy()
-    dropped = model.start(features, training=True)[0]["annotations"].numpy()
+    whole = model.network.start(features)[0]["annotations"].numpy()
+    dropped = model.network.start(features, training=True)[0]["annotations"].numpy()
     kept = dropped != 0
     np.testing.assert_array_equal(kept, np.broadcast_to(kept[:, :1], kept.shape))
     assert 0.2 < kept.mean() < 0.8
     np.testing.assert_allclose(dropped[kept], 2 * whole[kept], rtol=1e-6)
-    words = model.decoder.embed(plain["tokens"])
-    dropped = model.decoder.embed(plain["tokens"], training=True)
+    words = model.network.decoder.embed(plain["tokens"])
+    dropped = model.network.decoder.embed(plain["tokens"], training=True)
     scale = np.unique(np.round(dropped / words, 4)[plain["tokens"] > 0])
     np.testing.assert_array_equal(scale, [0, 2])
     assert model.loss_of(plain)[0] != model.loss_of(plain)[0]
@@ -359,16 +359,16 @@ def test_a_learned_initial_state_knows_nothing_of_the_image():
     model = toy(Soft(), initial_state="learned")
     data = batch(model, lengths=(4, 3))
     places = data["annotations"]
-    memory, state = model.start(places)
+    memory, state = model.network.start(places)
     assert all(np.ptp(x, axis=1).max() == 0 and np.abs(x).max() > 0 for x in state)
-    _, other = model.start(places + 1)
+    _, other = model.network.start(places + 1)
     np.testing.assert_array_equal(state, other)
     mean = toy(Soft()).start(places)[1]
     assert all(np.ptp(x, axis=1).max() > 0 for x in mean)
     assert model.get_config()["initial_state"] == "learned"
     with tf.GradientTape() as tape:
         loss = model.loss_of(data)[0]
-    gradient = tape.gradient(loss, model.decoder.initial_cell.kernel)
+    gradient = tape.gradient(loss, model.network.decoder.initial_cell.kernel)
     assert gradient.shape == (1, 4) and np.abs(gradient).max() > 0
     with pytest.raises(ValueError, match="initial_state='mean'"):
         toy(initial_state="mean")
@@ -377,15 +377,15 @@ def test_a_learned_initial_state_knows_nothing_of_the_image():
 def test_initial_dropout_withholds_some_images_as_a_whole_in_training_only():
     model = toy(Soft(), initial_dropout=0.5)
     places = tf.random.stateless_normal([40, 4, 3], [1, 7])
-    known = np.stack(model.start(places)[1])
-    unknown = np.stack(model.decoder.initial_state(tf.zeros_like(places)))
-    states = np.stack(model.start(places, training=True)[1])
+    known = np.stack(model.network.start(places)[1])
+    unknown = np.stack(model.network.decoder.initial_state(tf.zeros_like(places)))
+    states = np.stack(model.network.start(places, training=True)[1])
     kept = (states == known).all(axis=(0, 1, 3))
     assert 0.2 < kept.mean() < 0.8
     np.testing.assert_array_equal(states[:, :, ~kept], unknown[:, :, ~kept])
-    again = np.stack(model.start(places, training=True)[1])
+    again = np.stack(model.network.start(places, training=True)[1])
     assert (again != states).any()
-    np.testing.assert_array_equal(np.stack(model.start(places)[1]), known)
+    np.testing.assert_array_equal(np.stack(model.network.start(places)[1]), known)
     assert model.get_config()["initial_dropout"] == 0.5
 
 
@@ -394,13 +394,13 @@ def test_initial_gain_tells_less_of_the_image_at_test_time_only():
     places = data["annotations"]
     plain, less, none = (toy(Soft(), initial_gain=gain) for gain in (1.0, 0.25, 0.0))
     np.testing.assert_array_equal(
-        less.start(places)[1], plain.decoder.initial_state(places / 4)
+        less.network.start(places)[1], plain.network.decoder.initial_state(places / 4)
     )
-    assert all(np.ptp(x, axis=1).max() == 0 for x in none.start(places)[1])
+    assert all(np.ptp(x, axis=1).max() == 0 for x in none.network.start(places)[1])
     for model in (less, none):
         told, all_told = (m.start(places, training=True)[1] for m in (model, plain))
         np.testing.assert_array_equal(told, all_told)
-        assert model.get_config()["initial_gain"] == model.decoder.initial_gain
+        assert model.get_config()["initial_gain"] == model.network.decoder.initial_gain
     with pytest.raises(ValueError, match="initial_gain=25"):
         toy(initial_gain=25)
 

@@ -231,7 +231,7 @@ def test_opinions_are_the_captioners_own_unless_told(
 ):
     told = [word.replace("detection", name) for word in told]
     captioner = small_captioner(detector_size=3, grounding_size=3)
-    captioner.resize_mode = "squash"
+    captioner.encoder.resize_mode = "squash"
     ranked = {"beam": 3, "consensus": 0.3, name: 2.0}
     captioner.decoder_options = {"decoder": "beam", **ranked}
     captioner.save_to_preset(here / "opinionated")

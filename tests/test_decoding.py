@@ -66,8 +66,8 @@ def compiled(captioner, options):
             "detected": captioner.detect(features),
             "evidence": captioner.ground(features),
         }
-        start = captioner.start(features)
-        return decode(captioner.step, *start, options, seed, **opinions)
+        start = captioner.network.start(features)
+        return decode(captioner.network.step, *start, options, seed, **opinions)
 
     return run
 
@@ -247,7 +247,7 @@ def test_wide_beam_is_brute_force(penalty):
         decoder="beam", beam=3**length, max_length=length, length_penalty=penalty
     )
     decoded = compiled(captioner, options)(features, 0)
-    memory, state = captioner.start(features)
+    memory, state = captioner.network.start(features)
     words = (EOS, 3, 4)
     stories = {
         s[: s.index(EOS) + 1] if EOS in s else s
@@ -274,7 +274,7 @@ def test_wide_beam_is_brute_force(penalty):
 def _log_p(captioner, memory, state, story):
     total, last = 0.0, tf.zeros([1, 3], tf.int32)
     for word in story:
-        log_p, state, _ = captioner.step(
+        log_p, state, _ = captioner.network.step(
             last, state, memory, lambda e: LOCATION_RULES["argmax"](e, None)
         )
         total, last = total + log_p[0, :, word].numpy(), tf.fill([1, 3], word)
@@ -346,7 +346,7 @@ def test_greedy_and_beam_tell_different_stories():
     best = script.decode("beam", beam=4)
     assert script.say("beam", beam=4)[:2] == ["a cat sits", "a dog runs"]
     np.testing.assert_allclose(
-        np.exp(best.score[:2, 0]), [0.9 * 0.4 * 0.9, 0.9 * 0.6 * 0.7 * 0.8], rtol=1e-5
+        np.exp(best.network.score[:2, 0]), [0.9 * 0.4 * 0.9, 0.9 * 0.6 * 0.7 * 0.8], rtol=1e-5
     )
 
 
@@ -517,7 +517,7 @@ def test_a_seed_repeats_and_none_does_not(captioner):
     np.testing.assert_array_equal(first.locations, again.locations)
     assert (first.tokens != other.tokens).numpy().any()
     fresh = tf.function(
-        lambda x: decode(captioner.step, *captioner.start(x), options), autograph=False
+        lambda x: decode(captioner.network.step, *captioner.network.start(x), options), autograph=False
     )
     assert (fresh(features).tokens != fresh(features).tokens).numpy().any()
 
@@ -541,11 +541,11 @@ def test_graph_is_one_loop_of_stock_operations(captioner, decoder):
 
 def test_memory_is_never_copied_per_beam(captioner):
     features, seen = randomise(captioner, 17), []
-    memory, state = captioner.start(features)
+    memory, state = captioner.network.start(features)
 
     def step(tokens, state, memory, choose):
         seen.extend(x.shape for x in tf.nest.flatten(memory))
-        return captioner.step(tokens, state, memory, choose)
+        return captioner.network.step(tokens, state, memory, choose)
 
     decode(step, memory, state, DecodingOptions(decoder="beam", max_length=3))
     assert set(seen) == {(3, 6, 5), (3, 6, 4)}
@@ -600,4 +600,4 @@ def test_banned_words_must_exist_and_leave_some():
 def test_options_are_hashable_and_seeds_checked(captioner):
     assert hash(DecodingOptions(banned=[3, 4])) == hash(DecodingOptions(banned=(3, 4)))
     with pytest.raises(ValueError, match="Expected a seed"):
-        decode(captioner.step, (), (), DecodingOptions(), seed=[1, 2, 3])
+        decode(captioner.network.step, (), (), DecodingOptions(), seed=[1, 2, 3])

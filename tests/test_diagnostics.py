@@ -90,7 +90,7 @@ def test_training_logs_the_gradient_of_the_attention_layer():
     data = batch(model, lengths=(4, 2, 3))
     with tf.GradientTape() as tape:
         loss, trace = model.loss_of(data)
-    gradients = tape.gradient(loss, model.attention.trainable_variables)
+    gradients = tape.gradient(loss, model.network.attention.trainable_variables)
     logs = model.train_step(data)
     expected = np.sqrt(sum(np.sum(np.square(g)) for g in gradients))
     assert float(logs["attention_gradient"]) == pytest.approx(expected, rel=1e-5)

@@ -46,7 +46,7 @@ def log_marginal(model, data):
 
 
 def soft_log_likelihood(model, data):
-    trace = model.trace(data, lambda e, t: tf.nn.softmax(e))[0]
+    trace = model.network.trace(data, lambda e, t: tf.nn.softmax(e))[0]
     return tf.reduce_mean(tf.reduce_sum(trace.log_p_word, axis=-1))
 
 
@@ -69,7 +69,7 @@ def step_marginals(model, data, carry, samples):
     """log sum_i alpha_ti p(y_t | h_{t-1}, a_i) and log alpha, one `step` at a time."""
     tokens, places = data["tokens"], model.encoder.locations
     most = getattr(model.estimator, "top_k", None) or places
-    memory, state = model.start(data["annotations"])
+    memory, state = model.network.start(data["annotations"])
     state = tuple(tf.repeat(x, samples, axis=0) for x in state)
     marginals, log_alphas = [], []
     spoken = tf.zeros_like(tokens[:, 0])
@@ -80,17 +80,17 @@ def step_marginals(model, data, carry, samples):
             def at(e):
                 return tf.broadcast_to(tf.one_hot(i, places), tf.shape(e))
 
-            log_p = model.step(before, state, memory, at)[0]
+            log_p = model.network.step(before, state, memory, at)[0]
             said = tf.repeat(tokens[None, :, t], samples, axis=0)
             return tf.gather(log_p, said, batch_dims=2)
 
-        alpha = model.step(before, state, memory, tf.nn.softmax)[2]["alpha"]
+        alpha = model.network.step(before, state, memory, tf.nn.softmax)[2]["alpha"]
         each = alpha * tf.exp(tf.stack([one(i) for i in range(places)], axis=-1))
         kept = alpha >= tf.sort(alpha, direction="DESCENDING")[..., most - 1, None]
         kept = tf.cast(kept, tf.float32)
         marginals.append(tf.math.log(tf.reduce_sum(kept * each, axis=-1)))
         log_alphas.append(tf.math.log(alpha))
-        _, state, _ = model.step(before, state, memory, lambda e, t=t: carry(e, t))
+        _, state, _ = model.network.step(before, state, memory, lambda e, t=t: carry(e, t))
         spoken = tokens[:, t]
     mask = tf.cast(tokens > 0, tf.float32)
     return tf.stack(marginals, axis=-1) * mask, tf.stack(log_alphas, axis=2)
@@ -123,7 +123,7 @@ def proposal(model, data, trace):
         return trace.log_alpha
     tokens, annotations = data["tokens"], model.encoder(data["annotations"])
     mask = tf.cast(tokens > 0, tf.float32)
-    return network(annotations, model.decoder.embed(tokens), mask)[None]
+    return network(annotations, model.network.decoder.embed(tokens), mask)[None]
 
 
 def proposal_paths(model, data):
@@ -340,7 +340,7 @@ def test_the_test_sees_wrong_estimators(wrong):
     model = settled(toy(wrong))
     # What was looked at must matter to where to look next, or forgetting that is no
     # great mistake.
-    query = model.attention.query.kernel
+    query = model.network.attention.query.kernel
     query.assign(3.0 * query)
     data = batch(model, lengths=(2, 2))
     objective = OBJECTIVES[wrong.unbiased_for or "lower_bound"]
@@ -427,8 +427,8 @@ def test_soft_equals_hard_when_alpha_is_one_hot():
     data = batch(model)
     select = Reinforce().select
     seed = tf.constant([17, 17])
-    hard = model.trace(data, lambda e, t: select(e, training=False, seed=seed, step=t))
-    soft = model.trace(data, lambda e, t: tf.nn.softmax(e))
+    hard = model.network.trace(data, lambda e, t: select(e, training=False, seed=seed, step=t))
+    soft = model.network.trace(data, lambda e, t: tf.nn.softmax(e))
     np.testing.assert_allclose(hard[0].log_p_word, soft[0].log_p_word, atol=1e-5)
 
 
@@ -442,7 +442,7 @@ def test_sampled_step_gives_attention_only_score_gradient():
         return tf.reduce_sum(trace.log_p_word)
 
     def soft():
-        trace = model.trace(data, lambda e, t: tf.nn.softmax(e))[0]
+        trace = model.network.trace(data, lambda e, t: tf.nn.softmax(e))[0]
         return tf.reduce_sum(3.0 * trace.log_p_location)
 
     assert np.all(attention_part(model, gradients(model, hard)) == 0)
@@ -504,7 +504,7 @@ def test_moving_average_starts_at_a_mean_and_is_updated_after_use():
     estimator = Reinforce()
     model = toy(estimator)
     data = batch(model, lengths=(2, 1))
-    trace = model.trace(data, lambda e, t: tf.nn.softmax(e))[0]
+    trace = model.network.trace(data, lambda e, t: tf.nn.softmax(e))[0]
     reward = tf.reduce_mean(tf.reduce_sum(trace.log_p_word, -1))
     before = estimator.advantage(trace)
     np.testing.assert_allclose(
@@ -523,7 +523,7 @@ def test_moving_average_to_go_has_one_value_per_words_left():
     estimator = Reinforce(reward="to_go", baseline_steps=5)
     model = toy(estimator)
     data = batch(model, lengths=(3, 1))
-    trace = model.trace(data, lambda e, t: tf.nn.softmax(e))[0]
+    trace = model.network.trace(data, lambda e, t: tf.nn.softmax(e))[0]
     estimator.update(trace)
     log_p = trace.log_p_word.numpy()[0]
     wanted = [
@@ -660,7 +660,7 @@ def test_arctic_surrogate_is_the_formula_of_the_authors_code():
     weights = tf.one_hot([[[1, 2]], [[0, 3]]], 4)[:, 0]  # [B, T, L]
 
     def traced():
-        return model.trace(data, lambda e, t: weights[None, :, t])[0]
+        return model.network.trace(data, lambda e, t: weights[None, :, t])[0]
 
     def ours():
         return -tf.reduce_mean(estimator.surrogate(traced()))
@@ -772,9 +772,9 @@ def test_updates_are_compiled_once_for_all_estimators(monkeypatch):
         model.compile(optimizer=keras.optimizers.Adam(0.01))
         for estimator in (Soft(), Reinforce(), Reinforce(samples=2)):
             model.use(estimator)
-            before = model.attention.vector.numpy()
+            before = model.network.attention.vector.numpy()
             model.train_step(batch(model))
-            assert np.any(model.attention.vector.numpy() != before)
+            assert np.any(model.network.attention.vector.numpy() != before)
         assert len(compiled) == times
 
 
@@ -838,7 +838,7 @@ def test_soft_baseline_is_the_score_under_expected_contexts():
     model = toy(estimator)
     data = batch(model, lengths=(3, 1))
     trace, _ = estimator.trace(model, data, tf.constant([17, 4]))
-    soft = model.trace(data, lambda e, t: tf.nn.softmax(e))[0].log_p_word.numpy()
+    soft = model.network.trace(data, lambda e, t: tf.nn.softmax(e))[0].log_p_word.numpy()
     wanted = soft[..., ::-1].cumsum(-1)[..., ::-1]
     np.testing.assert_allclose(trace.baseline, wanted, rtol=1e-5)
 

@@ -39,7 +39,7 @@ def looks_of(captioner, features, captions):
     for image, texts in enumerate(captions):
         for text in texts:
             tokens = np.array([captioner.vocabulary.encode(text)], "int32")
-            trace, _ = captioner.trace(
+            trace, _ = captioner.network.trace(
                 {"annotations": features[image : image + 1], "tokens": tokens},
                 lambda e, t: LOCATION_RULES["argmax"](e, None),
                 one_hot=True,

@@ -45,7 +45,7 @@ def test_close_to_float32_and_finite(estimator):
             return alpha if soft else drawn[t]
 
         def loss(model=model, data=data, select=select):
-            loss.trace, _ = model.trace(
+            loss.trace, _ = model.network.trace(
                 data,
                 select,
                 samples=model.estimator.samples,
@@ -189,7 +189,7 @@ def test_trained_kept_loaded_and_exported(tmp_path):
             assert variable.dtype == "float32", variable.path
             assert np.isfinite(variable.numpy()).all(), variable.path
     convolution = model.encoder.network.layers[2]
-    assert convolution.compute_dtype == model.decoder.compute_dtype == "bfloat16"
+    assert convolution.compute_dtype == model.network.decoder.compute_dtype == "bfloat16"
 
     model.save(tmp_path / "model.keras")
     model.save_to_preset(tmp_path / "model")

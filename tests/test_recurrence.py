@@ -13,15 +13,15 @@ def plain_trace(model, data, select, samples):
     """The same captions one `step` at a time, differentiated by TensorFlow."""
     tokens = data["tokens"]
     inputs = tf.pad(tokens[:, :-1], [[0, 0], [1, 0]])
-    memory, state = model.start(data["annotations"])
+    memory, state = model.network.start(data["annotations"])
     state = tuple(tf.repeat(x, samples, axis=0) for x in state)
     words, logits, weights, states = [], [], [], []
     bias = data.get("location_bias", tf.zeros([*tokens.shape, model.encoder.locations]))
     for t in range(tokens.shape[1]):
         states.append(state)
-        e = model.attention(memory["projection"], state[0]) + bias[:, t]
+        e = model.network.attention(memory["projection"], state[0]) + bias[:, t]
         previous = tf.repeat(inputs[None, :, t], samples, axis=0)
-        log_p, state, aux = model.step(
+        log_p, state, aux = model.network.step(
             previous, state, memory, lambda e, t=t: select(e + bias[:, t], t)
         )
         words.append(log_p)
@@ -68,7 +68,7 @@ def test_gradient_is_that_of_the_plain_loop(estimator, samples):
         return estimator.select(e, training=True, seed=seed, step=t)
 
     def fast():
-        trace, _ = model.trace(data, select, samples=samples, one_hot=estimator.one_hot)
+        trace, _ = model.network.trace(data, select, samples=samples, one_hot=estimator.one_hot)
         return scalar(trace)
 
     def plain():
@@ -100,7 +100,7 @@ def test_gradient_reaches_what_comes_with_the_batch(kind, name):
             return tf.nn.softmax(e)
         return hard.select(e, training=True, seed=seed, step=t)
 
-    got = derive(lambda: model.trace(data, select, samples=2)[0])
+    got = derive(lambda: model.network.trace(data, select, samples=2)[0])
     wanted = derive(lambda: plain_trace(model, data, select, 2))
     assert np.abs(wanted).max() > 0.1
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
@@ -129,10 +129,10 @@ def test_score_is_the_word_of_one_step():
     data = batch(model, lengths=(4, 2))
     data |= {"rows": tf.constant([1, 0]), "tokens": data["tokens"]}
     seed, draw = tf.constant([17, 4]), Reinforce().draw
-    trace, _ = model.trace(data, lambda e, t: draw(e, seed, t), one_hot=True, samples=3)
-    annotations = model.annotations_of(data)
+    trace, _ = model.network.trace(data, lambda e, t: draw(e, seed, t), one_hot=True, samples=3)
+    annotations = model.network.annotations_of(data)
     contexts = tf.einsum("sbtl,bld->sbtd", trace.weights, annotations)
-    again = model.score(data, trace.states, tf.stack([contexts, 0 * contexts]))
+    again = model.network.score(data, trace.states, tf.stack([contexts, 0 * contexts]))
     np.testing.assert_allclose(again[0], trace.log_p_word, rtol=1e-5, atol=1e-6)
     assert np.abs(again[1] - trace.log_p_word)[:, 0].min() > 1e-3
     assert not np.any(again.numpy()[:, :, 1, 2:])

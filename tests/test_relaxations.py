@@ -54,14 +54,14 @@ def integrated(estimator, tau):
 
 def every_noise(model, data):
     """Noisy logits `[1, NODES, 2]`, and log p(y_1) `[NODES]` by weights like them."""
-    memory, state = model.start(data["annotations"])
-    logits = model.attention(memory["projection"], state[0])
+    memory, state = model.network.start(data["annotations"])
+    logits = model.network.attention(memory["projection"], state[0])
     memory = {name: tf.repeat(x, NODES, axis=0) for name, x in memory.items()}
     state = tuple(tf.repeat(x, NODES, axis=1) for x in state)
 
     def score(weights):
         tokens = tf.zeros([1, NODES], tf.int32)
-        log_p = model.step(tokens, state, memory, lambda _: weights)[0]
+        log_p = model.network.step(tokens, state, memory, lambda _: weights)[0]
         return log_p[0, :, data["tokens"][0, 0]]
 
     return logits + gumbels()[None], score

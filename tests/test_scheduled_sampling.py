@@ -30,7 +30,7 @@ def test_probability_one_feeds_only_own_words(name, monkeypatch):
     """Here the captioner only ever says `cat`."""
     model = compiled(name, 1.0, monkeypatch)
     cat = model.vocabulary.id_of("cat")
-    model.decoder.output_word.bias.assign(100 * np.eye(7)[cat])
+    model.network.decoder.output_word.bias.assign(100 * np.eye(7)[cat])
     data = batch(model, lengths=(4, 2))
     inputs = with_own_words(model, data, SEED)["inputs"].numpy()
     shown = shifted(data["tokens"]).numpy()

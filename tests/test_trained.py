@@ -35,4 +35,4 @@ def test_flickr8k_hard_captions_photographs_with_a_trunk_of_ones_own(tmp_path, c
     )
     assert said and set(said) <= set(captioner.vocabulary.words)
     assert captioner.grid == (7, 7) and captioner.attention_rule == "argmax"
-    assert captioner.resize_mode == "squash"  # as the photographs it learned from
+    assert captioner.encoder.resize_mode == "squash"  # as the photographs it learned from

@@ -101,7 +101,7 @@ def quick(monkeypatch):
 
 
 def vector_of(captioner):
-    return captioner.attention.vector.numpy()
+    return captioner.network.attention.vector.numpy()
 
 
 def trunk_of(captioner):
@@ -320,7 +320,7 @@ def test_validation_sees_the_trunk_as_it_is_now(quick, small_trunk, tmp_path):
     inputs, key = cached_inputs(captioner, split, tmp_path)
     assert key == "image"
     rows = np.arange(len(split))
-    now = captioner.features_of({key: inputs.read(rows)})
+    now = captioner.network.features_of({key: inputs.read(rows)})
     assert np.abs(now - before.read(rows)).max() > 0.1
 
 
@@ -349,7 +349,7 @@ def test_starts_from_word_vectors_and_goes_on_without_them(quick, tmp_path, caps
     options = {"word_vectors": str(path), "warm_up": 0, "embedding_size": 8}
     captioner, _ = quick.train(tmp_path / "run", **options)
     row = captioner.vocabulary.id_of("red")
-    table = captioner.decoder.embedding.embeddings.numpy()
+    table = captioner.network.decoder.embedding.embeddings.numpy()
     np.testing.assert_array_equal(table[row], 8 * [0.25])
     assert (np.delete(table, row, axis=0) != 0.25).all()
     assert not capsys.readouterr().out  # verbose=0
@@ -423,7 +423,7 @@ def test_a_run_keeps_its_teacher(quick, teacher, tmp_path):
         quick.train(tmp_path / "else", **{**options, "teacher": "scenes_hard"})
     first = (tmp_path / "run" / "teacher.json").read_text()
     other = training.ShowAttendTell.from_preset(teacher)
-    other.decoder.output_word.kernel.assign(-other.decoder.output_word.kernel)
+    other.network.decoder.output_word.kernel.assign(-other.network.decoder.output_word.kernel)
     other.save_to_preset(teacher)
     with pytest.raises(ValueError, match="differs in teacher_fingerprint"):
         quick.train(tmp_path / "run", **options)

@@ -22,7 +22,7 @@ def test_known_words_get_their_rows(header, tmp_path):
     path = tmp_path / "vectors.txt"
     path.write_text(header + TEXT + "dog 8 8 8\n")  # the first one counts
     model = toy()
-    embedding = model.decoder.embedding.embeddings
+    embedding = model.network.decoder.embedding.embeddings
     before = embedding.numpy()
     said = set_embedding(model, path)
     after, words = embedding.numpy(), model.vocabulary.words

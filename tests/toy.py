@@ -53,7 +53,7 @@ def all_paths(model, data):
         shape = tf.shape(logits)
         return tf.broadcast_to(tf.gather(weights, t, axis=1)[:, None], shape)
 
-    return model.trace(data, forced, samples=len(paths))[0]
+    return model.network.trace(data, forced, samples=len(paths))[0]
 
 
 def path_probability(trace, log_p=None):

@@ -1,0 +1,167 @@
+"""Renders the tables of scores in these pages from the score files beside them.
+
+    python docs/tables.py
+
+rewrites what stands between `<!-- table: NAME -->` and `<!-- end -->` in `results/*.md`.
+A test fails when a page no longer says what its score file does.
+"""
+
+import csv
+import json
+import pathlib
+import re
+
+DOCS = pathlib.Path(__file__).parent
+RESULTS = DOCS / "results"
+TABLE = re.compile(r"(<!-- table: ([\w.]+) -->\n).*?(<!-- end -->)", re.S)
+
+
+def render(text):
+    """The page `text` with every table rendered anew."""
+    return TABLE.sub(lambda m: f"{m[1]}{TABLES[m[2]]()}{m[3]}", text)
+
+
+def table(head, rows):
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+
+
+def read(name):
+    """A JSON score file."""
+    return json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
+
+
+def scores(values):
+    """`21.4 / 20.8 / 53.8`; nothing where nothing was measured."""
+    return " / ".join(f"{x:.1f}" for x in values) if values else ""
+
+
+def captioners():
+    """Greedy, with beams, and by default."""
+    ways = ("greedy", "beam 3", "beam 5", "by default")
+    rows = [
+        [
+            row["captioner"],
+            *(scores(row[way]) for way in ways),
+            row["minutes"] or "",
+            row["memory_gb"] or "",
+        ]
+        for row in read("photographs")["captioners"]
+    ]
+    return table(["", *ways, "min", "GB"], rows)
+
+
+def seeds():
+    """Three random starts of one recipe."""
+    costs = ("greedily", "by default")
+    rows = [
+        [
+            row["captioner"],
+            scores(row["greedy"]),
+            scores(row["by default"]),
+            *(row[f"random locations cost, {how}"] for how in costs),
+        ]
+        for row in read("photographs")["seeds"]
+    ]
+    head = ["", "greedy", "by default"]
+    return table(head + [f"random locations cost, {how}" for how in costs], rows)
+
+
+def conventions():
+    """What one caption scores under each convention."""
+    ways = ("token file", "longest first")
+    rows = [
+        [row["convention"], *(scores(row[way]) for way in ways)]
+        for row in read("photographs")["conventions"]
+    ]
+    head = ["Convention", "order of the token file", "longest first, as the authors'"]
+    return table(head, rows)
+
+
+def demo():
+    """What `sat-tf demo` reaches."""
+    rows = [
+        [row["row"], row["pointing"], row["captions"]]
+        for row in read("drawings")["demo"]
+    ]
+    head = ["", "right location of the content words", "captions wholly true"]
+    return table(head, rows)
+
+
+def bench(name):
+    """The summary of a bench."""
+    with open(DOCS / f"estimators_{name}.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    percent = 1e5 if name == "flickr8k" else 1e2
+    unit = "10^-5 of the paper's" if name == "flickr8k" else "% of the paper's"
+    head = ["", f"variance x time, {unit}", "ms", "MB", rows[0]["score"]]
+    return table(
+        [*head, "nats a word", "time, %"], [_bench_row(row, percent) for row in rows]
+    )
+
+
+def _bench_row(row, percent):
+    number = {k: float(v) if _is_number(v) else None for k, v in row.items()}
+    costs = (number["logits_vs_paper"], number["attention_vs_paper"])
+    share = number["share_of_paper"]
+    scale = 1 if row["score"].startswith("bleu") else 100
+    final = [number[f"final_{x}"] * scale for x in ("score", "low", "high")]
+    return [
+        f"`{row['estimator']}`",
+        " / ".join("" if c is None else f"{c * percent:,.3g}" for c in costs),
+        f"{number['ms']:,.0f}",
+        f"{number['memory_mb']:,.0f}",
+        "{:.1f} ({:.1f} to {:.1f})".format(*final),
+        f"{number['final_log_likelihood']:.2f}",
+        "" if share is None else f"{share:.0%}".rstrip("%"),
+    ]
+
+
+def _is_number(text):
+    try:
+        float(text)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def columns(name, part, head):
+    """Rows of a JSON score file, its values in their order."""
+    return table(head, [row.values() for row in read(name)[part]])
+
+
+TABLES = {
+    "photographs.captioners": captioners,
+    "photographs.seeds": seeds,
+    "photographs.conventions": conventions,
+    "drawings.demo": demo,
+    "bench.scenes": lambda: bench("scenes"),
+    "bench.flickr8k": lambda: bench("flickr8k"),
+    "speed.train_step": lambda: columns(
+        "speed",
+        "train_step",
+        ["ms", "captions/s", "GFLOP", "share of the product rate", "peak memory, GB"],
+    ),
+    "speed.decode": lambda: columns(
+        "speed",
+        "decode",
+        ["", "ms an image", "share of the floor", "times the usual beam 3"],
+    ),
+    "speed.serve": lambda: columns(
+        "speed", "serve", ["clients", "p50, ms", "p95, ms", "p99, ms", "captions/s"]
+    ),
+}
+
+
+def main():
+    """Rewrites the pages."""
+    for page in RESULTS.glob("*.md"):
+        text = page.read_text("utf-8")
+        if (new := render(text)) != text:
+            page.write_text(new, "utf-8")
+            print(f"Rendered {page.name}.")
+
+
+if __name__ == "__main__":
+    main()
