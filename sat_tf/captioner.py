@@ -3,10 +3,10 @@
 import keras
 import tensorflow as tf
 
-from sat_tf import generation, logs, losses, recurrence, storage, updates
+from sat_tf import generation, inputs, logs, losses, recurrence, storage, updates
 from sat_tf.attention import Attention
 from sat_tf.decoder import Decoder
-from sat_tf.decoding import LOCATION_RULES, OPINIONS, DecodingOptions
+from sat_tf.decoding import OPINIONS, DecodingOptions, selector
 from sat_tf.detector import WordDetector
 from sat_tf.encoder import Encoder
 from sat_tf.estimators import ESTIMATORS, Trace
@@ -25,6 +25,7 @@ class ShowAttendTell(keras.Model):
     `"annotations": [B, L, D]` (features computed once by `encode`) in place of
     `"image"`. Tokens end in `<eos>` and are padded with 0. Captions that share images
     may come with fewer of them and `"rows"`, int `[B]`: which one each is about.
+    Rows of tokens that are all 0 fill a batch up and count for nothing.
     Words to go in that are not the caption's own come as `"inputs"`, int `[B, T]`.
     `"location_bias"` `[B, T, L]`, if there, is added to the location logits (eq. 4).
 
@@ -124,12 +125,13 @@ class ShowAttendTell(keras.Model):
         self.grounding = self._second_opinion(Grounding, grounding_size, "grounding")
         if self.grounding is not None:
             self.grounding.trainable = False  # by `grounding.fit`, afterwards
-        self.seeds = keras.random.SeedGenerator(17, name="seeds")
+        self.seeds = keras.random.SeedGenerator(name="seeds")
         self.means = logs.running_means()
         self.decoder_options = {}
         self.scheduled_sampling = 0.0
         self.encoder_optimizer = None
         self.decoding_graphs = {}
+        self.strategy = tf.distribute.get_strategy()
         self.built = True
 
     def _second_opinion(self, kind, size, name):
@@ -246,7 +248,8 @@ class ShowAttendTell(keras.Model):
 
         Returns:
             word logits `[S, B, T, V]`, location logits and weights `[S, B, T, L]`,
-            and the states `[S, B, T, n]` that the steps started from.
+            the states `[S, B, T, n]` that the steps started from, and the annotations
+            `[B, L, D]` and word vectors `[B, T, m]` that went in.
         """
         memory, state = self.start(features, training)
         if rows is not None:
@@ -286,12 +289,13 @@ class ShowAttendTell(keras.Model):
         )
         words = self.decoder.logits(embedded[None], after, context, training=training)
         before = tf.concat([hidden[:, :, None], after[:, :, :-1]], axis=2)
-        return words, logits, weights, (before, cells)
+        seen = memory["annotations"], embedded
+        return words, logits, weights, (before, cells), seen
 
     def trace(self, data, select, *, one_hot=False, samples=1, training=False):
         """The `Trace` of a batch, and the word logits `[S, B, T, V]` behind it."""
         tokens = tf.cast(data["tokens"], tf.int32)
-        words, logits, weights, states = self.unroll(
+        words, logits, weights, states, seen = self.unroll(
             self.features_of(data, training),
             data.get("inputs", shifted(tokens)),
             select,
@@ -307,10 +311,12 @@ class ShowAttendTell(keras.Model):
             weights=weights,
             mask=tf.cast(tokens > 0, tf.float32),
             states=states,
+            annotations=seen[0],
+            embedded=seen[1],
         )
         return trace, words
 
-    def score(self, data, states, contexts, *, training=False):
+    def score(self, data, states, contexts, *, embedded=None, training=False):
         """log p(y_t) had each word been spoken with another context, one step ahead.
 
         All steps at once, as each starts from a state that is known. The states
@@ -318,13 +324,16 @@ class ShowAttendTell(keras.Model):
 
         Args:
             data: as `fit` takes it. states: a trace's, `[S, B, T, n]` each.
-            contexts: z_t to try, before their gate, `[K, S, B, T, D]`.
+            contexts: z_t to try, before their gate, `[K, S, B, T, D]`; made of a
+                trace's `annotations`.
+            embedded: a trace's word vectors `[B, T, m]`; `None` = without dropout.
 
         Returns:
             `[K, S, B, T]` nats, 0 at padding.
         """
         tokens = tf.cast(data["tokens"], tf.int32)
-        embedded = self.decoder.embed(data.get("inputs", shifted(tokens)))
+        if embedded is None:
+            embedded = self.decoder.embed(data.get("inputs", shifted(tokens)))
         contexts, _ = self.decoder.gate(contexts, states[0])
         hidden, _ = self.decoder.recur(embedded, contexts, *states)
         words = self.decoder.logits(embedded, hidden, contexts, training=training)
@@ -333,7 +342,7 @@ class ShowAttendTell(keras.Model):
         return tf.reshape(losses.log_likelihood(flat, tokens), shape[:-1])
 
     def annotations_of(self, data, training=False):
-        """a_i `[B, L, D]` of each caption's image, as attention sees them."""
+        """a_i `[B, L, D]` of each caption's image, before any dropout."""
         annotations = self.encoder(self.features_of(data, training))
         rows = data.get("rows")
         return annotations if rows is None else tf.gather(annotations, rows)
@@ -346,7 +355,7 @@ class ShowAttendTell(keras.Model):
 
     def call(self, data, training=False):
         """log p(y_t | y_<t, image) `[B, T]` nats under `attention_rule`."""
-        return self._evaluate(data)[0].log_p_word[0]
+        return self._evaluate(self._batch(data))[0].log_p_word[0]
 
     # ------------------------------------------------------------------- training
 
@@ -377,7 +386,7 @@ class ShowAttendTell(keras.Model):
                 logits = tf.gather(logits, data["rows"])
             tokens = tf.cast(data["tokens"], tf.int32)
             objective += losses.detection(logits, tokens)
-        return -tf.reduce_mean(objective), trace
+        return -losses.mean_over_captions(objective, trace.mask), trace
 
     def use(self, estimator):
         """Changes the estimator between calls of `fit`, say after a soft warm-up.
@@ -423,6 +432,7 @@ class ShowAttendTell(keras.Model):
 
     def train_step(self, data):
         """One update: likelihood, score function against the baseline, entropy."""
+        data = self._batch(data)
         with tf.GradientTape() as tape:
             loss, trace = self.loss_of(data)
             scaled = self.optimizer.scale_loss(loss)
@@ -432,19 +442,52 @@ class ShowAttendTell(keras.Model):
         inside = {id(v) for v in self.attention.trainable_variables}
         pairs = zip(gradients, variables, strict=True)
         extra = {
+            "surrogate": loss,
             **self.estimator.statistics(trace),
             "attention_gradient": tf.linalg.global_norm(
                 [g for g, v in pairs if id(v) in inside]
             ),
         }
         self.estimator.update(trace)  # after use: b must not know this sample
-        return self._logs(loss, trace, extra)
+        return self._logs(trace, extra)
 
     def test_step(self, data):
         """Log-likelihood under `attention_rule`, so that it is not a noisy sample."""
-        trace, _ = self._evaluate(data)
-        words = tf.maximum(tf.reduce_sum(trace.mask), 1.0)
-        return self._logs(-tf.reduce_sum(trace.log_p_word) / words, trace, {})
+        trace, _ = self._evaluate(self._batch(data))
+        return self._logs(trace, {})
+
+    def fit(self, *args, **kwargs):
+        """As Keras', of a data set of dicts or of a dict of arrays."""
+        return super().fit(**inputs.arguments(super().fit, args, kwargs))
+
+    def evaluate(self, *args, **kwargs):
+        """As Keras', of what `fit` takes."""
+        return super().evaluate(**inputs.arguments(super().evaluate, args, kwargs))
+
+    def train_on_batch(self, *args, **kwargs):
+        """As Keras', of one dict."""
+        given = inputs.arguments(super().train_on_batch, args, kwargs)
+        return super().train_on_batch(**given)
+
+    def test_on_batch(self, *args, **kwargs):
+        """As Keras', of one dict."""
+        given = inputs.arguments(super().test_on_batch, args, kwargs)
+        return super().test_on_batch(**given)
+
+    @property
+    def metrics(self):
+        """The means that training and evaluation show."""
+        return list(self.means.values())
+
+    def make_train_function(self, force=False):
+        """As Keras', on one replica."""
+        updates.check_one_replica(self)
+        return super().make_train_function(force)
+
+    def make_test_function(self, force=False):
+        """As Keras', on one replica."""
+        updates.check_one_replica(self)
+        return super().make_test_function(force)
 
     def compile(self, *args, decoder=None, scheduled_sampling=0.0, **kwargs):
         """As Keras; a trainable encoder with its own rate gets its own optimizer.
@@ -456,7 +499,8 @@ class ShowAttendTell(keras.Model):
                 word in place of the caption's, or a Keras schedule of it over the
                 updates, see `scheduled_sampling.rising`. 0 costs nothing.
         """
-        super().compile(*args, **kwargs)
+        updates.check_one_replica(self, compiling=True)
+        super().compile(**inputs.arguments(super().compile, args, kwargs))
         self.scheduled_sampling = scheduled_sampling
         if decoder is not None:
             named = {"decoder": decoder} if isinstance(decoder, str) else decoder
@@ -487,21 +531,26 @@ class ShowAttendTell(keras.Model):
             self.fine_tune()
         updates.build(self)
 
+    def _batch(self, data):
+        try:
+            return inputs.batch_of(data, self.encoder)
+        except ValueError:
+            # TensorFlow would go on with the graph that this leaves half traced.
+            self.train_function = self.test_function = self.predict_function = None
+            raise
+
     def _evaluate(self, data):
-        seed = self._seed()
-        rule = LOCATION_RULES[self.attention_rule]
-        fold_in = tf.random.experimental.stateless_fold_in
         return self.trace(
             data,
-            lambda e, t: rule(e, fold_in(seed, t)),
+            selector(self.attention_rule, self._seed()),
             one_hot=self.attention_rule != "expected",
         )
 
     def _seed(self):
         return tf.bitcast(tf.cast(self.seeds.next(), tf.uint32), tf.int32)
 
-    def _logs(self, loss, trace, extra):
-        return logs.update(self.means, loss, trace, extra, self.encoder.locations)
+    def _logs(self, trace, extra):
+        return logs.update(self.means, trace, extra, self.encoder.locations)
 
     # ------------------------------------------------------------------- speaking
 
@@ -584,7 +633,7 @@ class ShowAttendTell(keras.Model):
 
     @classmethod
     def from_preset(cls, name, *, encoder_weights=None):
-        """A trained captioner: a shipped one's name, a run, or a saved folder."""
+        """A trained captioner, by what `storage.find` takes: `hf://user/name`, say."""
         return storage.load(cls, name, encoder_weights=encoder_weights)
 
     @classmethod

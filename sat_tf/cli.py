@@ -9,13 +9,17 @@ ATTENTION = ("argmax", "sample", "expected")
 
 
 def main(argv=None):
-    """Runs one command; returns its exit status."""
+    """Runs one command; returns its exit status.
+
+    0: done; 1: `check-data` found what cannot be trained on; 2: refused or failed; 130:
+    stopped.
+    """
     parser = _parser()
     args = parser.parse_args(argv)
     # Set before TensorFlow is imported, or it greets with a page of notices.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        args.run(args)
+        return args.run(args) or 0
     except KeyboardInterrupt:
         print(
             "\nsat-tf: stopped. What was saved is whole, and the same command goes on.",
@@ -30,7 +34,6 @@ def main(argv=None):
             raise
         print(f"sat-tf {args.command}: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _parser():
@@ -99,7 +102,10 @@ def _parser():
         "--float16", action="store_true", help="store weights in half the space"
     )
     export.add_argument(
-        "--examples", nargs="+", metavar="JPEG", help="for the page (drawings)"
+        "--examples",
+        nargs="+",
+        metavar="JPEG",
+        help="pictures that the page offers (drawings if it was trained on those)",
     )
     _attention(export)
     export.add_argument("--decoder", choices=("greedy", "sample", "beam"))
@@ -114,6 +120,9 @@ def _parser():
     serve.add_argument("--port", type=int, default=8501, help="(%(default)s)")
     serve.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (%(default)s)"
+    )
+    serve.add_argument(
+        "--cors", action="store_true", help="let scripts of other web sites ask (no)"
     )
 
     bench = _command(
@@ -252,16 +261,10 @@ def _demo(args):
 
 
 def _train(args):
-    from sat_tf.presets import get_preset
     from sat_tf.training import train
 
-    changes = dict(_key_value(pair) for pair in args.set)
-    for name in ("estimator", "epochs"):
-        if getattr(args, name) is not None:
-            changes[name] = getattr(args, name)
-    preset = get_preset(args.preset).replace(**changes)
     _, history = train(
-        preset,
+        _recipe(args, "estimator", "epochs"),
         args.data,
         args.out,
         data_dir=args.data_dir,
@@ -275,6 +278,19 @@ def _train(args):
     else:
         print(f"Best captioner: {args.out}/model. Caption a photograph with it:")
         print(f"  sat-tf caption photo.jpg --model {args.out} --figure look.png")
+
+
+def _recipe(args, *named):
+    """The preset with what was asked for: by `--set`, or by options of these names."""
+    from sat_tf.presets import get_preset
+    from sat_tf.training import refuse_unheard
+
+    changes = dict(_key_value(pair) for pair in args.set)
+    given = {name: getattr(args, name) for name in named}
+    changes |= {name: value for name, value in given.items() if value is not None}
+    preset = get_preset(args.preset).replace(**changes)
+    refuse_unheard(preset, changes.keys())
+    return preset
 
 
 def _key_value(pair):
@@ -392,7 +408,8 @@ def _check_data(args):
     else:
         print("\n".join(report.lines()))
     if not report.ok:
-        raise ValueError(f"{args.data} cannot be trained on as it is.")
+        print(f"sat-tf check-data: {args.data} cannot be trained on.", file=sys.stderr)
+    return 0 if report.ok else 1
 
 
 def _export(args):
@@ -425,14 +442,12 @@ def _bench(args):
 
     from sat_tf.bench.run import bench
     from sat_tf.bench.start import Plan
-    from sat_tf.presets import get_preset
 
-    changes = dict(_key_value(pair) for pair in args.set)
     plan = Plan(
         out=pathlib.Path(args.out),
         data=args.data,
         data_dir=args.data_dir,
-        preset=get_preset(args.preset).replace(**changes),
+        preset=_recipe(args),
         model=args.model,
         encoder_weights=args.encoder_weights,
         cache_dir=args.cache_dir,
@@ -479,12 +494,13 @@ def _caches(args):
 def _serve(args):
     try:
         from sat_tf.serving import serve
+
+        serve(args.root, args.host, args.port, cors=args.cors)
     except ModuleNotFoundError as error:
         raise ImportError(
             "Expected the libraries of the server to be installed. "
             f"Received: {error}. Install them: pip install 'sat_tf[serve]'"
         ) from error
-    serve(args.root, args.host, args.port)
 
 
 if __name__ == "__main__":

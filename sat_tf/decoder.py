@@ -95,8 +95,6 @@ class Decoder(keras.layers.Layer):
         self.drop_word = drop(input_dropout, name="drop_word")
         self.drop_hidden = drop(dropout, name="drop_hidden")
         self.drop_output = drop(dropout, name="drop_output")
-        # A number of its own: the layers start as they would without it.
-        self.seeds = keras.random.SeedGenerator(23, name="seeds")
 
     def build(self, annotations_shape):
         """Creates all weights from D, the last axis of the annotations."""
@@ -112,6 +110,8 @@ class Decoder(keras.layers.Layer):
             layer.build(hidden)
         for layer in (self.gates_word, self.output_word):
             layer.build(word)
+        # Last: the layers start as they would without it.
+        self.seeds = keras.random.SeedGenerator(name="seeds")
         self.built = True
 
     def _unit_forget_bias(self, shape, dtype=None):

@@ -4,21 +4,59 @@ import contextlib
 import functools
 import hashlib
 import pathlib
+import typing
 import warnings
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-# Application, its cut, and the module that holds its preprocessing. A cut has a stride
-# of 16, 14 x 14 places for an image of 224 x 224, but for the last: 32, 7 x 7.
+from sat_tf import efficientnet_lite
+
+
+class Trunk(typing.NamedTuple):
+    """A network that comes trained, and where it is cut.
+
+    Attributes:
+        make: makes it; takes `weights` and `input_shape` as `keras.applications` do.
+        cut: name of the layer whose output is the features.
+        prepare: from pixels in 0..255 to what it was trained on.
+        packaged: whether its `imagenet` weights come with this package.
+    """
+
+    make: typing.Callable
+    cut: str
+    prepare: typing.Callable
+    packaged: bool = False
+
+
+def _application(name, cut, module):
+    make = functools.partial(getattr(keras.applications, name), include_top=False)
+    return Trunk(make, cut, getattr(keras.applications, module).preprocess_input)
+
+
+# Cuts of EfficientNet-Lite: the last projection, 7 x 7 places of 320 linear features,
+# and the widest layer of 14 x 14, 672 features behind a rectifier.
+LAST, WIDE = "block7a_project_bn", "block6a_expand_activation"
+
+
+def _lite(name, cut):
+    make = functools.partial(efficientnet_lite.efficientnet_lite, name)
+    return Trunk(make, cut, efficientnet_lite.preprocess_input, packaged=True)
+
+
+# Of an image of 224 x 224, a cut at a stride of 16 has 14 x 14 places, at 32 7 x 7.
 TRUNKS = {
-    "vgg19": ("VGG19", "block5_conv4", "vgg19"),  # the paper's
-    "vgg16": ("VGG16", "block5_conv3", "vgg16"),
-    "resnet50": ("ResNet50", "conv4_block6_out", "resnet"),
-    "mobilenet": ("MobileNet", "conv_pw_11_relu", "mobilenet"),
-    "efficientnetb0": ("EfficientNetB0", "block5c_add", "efficientnet"),
-    "mobilenet_7x7": ("MobileNet", "conv_pw_12_relu", "mobilenet"),
+    "vgg19": _application("VGG19", "block5_conv4", "vgg19"),  # the paper's
+    "vgg16": _application("VGG16", "block5_conv3", "vgg16"),
+    "resnet50": _application("ResNet50", "conv4_block6_out", "resnet"),
+    "mobilenet": _application("MobileNet", "conv_pw_11_relu", "mobilenet"),
+    "mobilenet_7x7": _application("MobileNet", "conv_pw_12_relu", "mobilenet"),
+    "efficientnetb0": _application("EfficientNetB0", "block5c_add", "efficientnet"),
+    "efficientnet_lite0": _lite("efficientnet_lite0", LAST),
+    "efficientnet_lite1": _lite("efficientnet_lite1", LAST),
+    "efficientnet_lite0_14x14": _lite("efficientnet_lite0", WIDE),
+    "efficientnet_lite1_14x14": _lite("efficientnet_lite1", WIDE),
 }
 
 
@@ -34,8 +72,9 @@ class Encoder(keras.layers.Layer):
         trunk: a key of `TRUNKS`, `convnet` (small, with coordinates, to be trained
             from scratch together with the decoder) or `none` (the data set brings
             its own annotations, of shape `features_shape`).
-        weights: `imagenet` (downloaded by Keras), a path to a Keras weights file
-            that reaches at least to the cut, or `None`.
+        weights: `imagenet` (an `efficientnet_lite`'s come with this package, others
+            are downloaded by Keras), a path to a Keras weights file that reaches at
+            least to the cut, or `None`.
         image_size: `(height, width)` in pixels.
         features_shape: `(h, w, D)`, only for `trunk="none"`.
         trainable: train the trunk too. Batch normalisation learns its statistics only
@@ -84,6 +123,14 @@ class Encoder(keras.layers.Layer):
         self.standardise.build((None, None, size))
         self.standardise.finalize_state()
         self.built = True
+
+    @property
+    def packaged(self):
+        """Whether the trunk's weights are, to the bit, those of this package."""
+        if self.trunk not in TRUNKS or not TRUNKS[self.trunk].packaged:
+            return False
+        pairs = zip(self.network.weights, _packaged_weights(self.trunk), strict=True)
+        return all(np.array_equal(mine, packaged) for mine, packaged in pairs)
 
     @property
     def locations(self):
@@ -163,22 +210,22 @@ def _network(trunk, weights, image_size):
         if path:
             _load(network, path)
         return network
-    application, cut, module = TRUNKS[trunk]
-    make = functools.partial(
-        getattr(keras.applications, application),
-        include_top=False,
-        input_shape=(*image_size, 3),
-    )
-    full = _downloaded(make, trunk) if weights == "imagenet" else make(weights=None)
+    make, cut, prepare, _ = TRUNKS[trunk]
+    make = functools.partial(make, input_shape=(*image_size, 3))
+    full = _pretrained(make, trunk) if weights == "imagenet" else make(weights=None)
     network = keras.Model(full.input, full.get_layer(cut).output)
     if path:
         _load_up_to_cut(full, network, path)
     images = keras.Input((*image_size, 3))
-    prepare = getattr(keras.applications, module).preprocess_input
     return keras.Model(images, network(prepare(images)), name=trunk)
 
 
-def _downloaded(make, trunk):
+@functools.cache
+def _packaged_weights(trunk):
+    return _network(trunk, "imagenet", (224, 224)).get_weights()
+
+
+def _pretrained(make, trunk):
     try:
         return make(weights="imagenet")
     except Exception as error:
@@ -198,7 +245,7 @@ def _weights_file(path):
         raise FileNotFoundError(
             "Expected a Keras weights file. "
             f"Received: weights={str(path)!r}, which does not exist. "
-            "Give its path, or weights='imagenet' to let Keras download them."
+            "Give its path, or weights='imagenet'."
         )
     return path
 

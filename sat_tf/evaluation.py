@@ -70,7 +70,7 @@ def predict(captioner, inputs, key, options, *, seed=17, batch_size=64, progress
     for at in tqdm(starts, desc=progress, disable=progress is None):
         rows = np.arange(at, min(at + batch_size, len(inputs)))
         features = captioner.features_of({key: inputs.read(rows)})
-        captions += caption_features(captioner, features, options, seed=(seed, at))
+        captions += caption_features(captioner, features, options, seed=seed, first=at)
     return captions
 
 

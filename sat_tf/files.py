@@ -1,8 +1,12 @@
 """Files that are whole or not there: written beside, then renamed."""
 
 import contextlib
+import datetime
+import fcntl
 import os
 import pathlib
+import platform
+import sys
 
 
 @contextlib.contextmanager
@@ -21,3 +25,46 @@ def replacing(path):
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone(folder):
+    """Keeps other processes out of a folder that results are written to.
+
+    By a lock of the kernel's on the file `.lock` in it, which ends with this process,
+    however that may end. The file stays and says who had the lock last. The folder is
+    made if need be.
+
+    Raises:
+        ValueError: somebody else is at work there.
+    """
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        _lock(lock, folder)
+        since = datetime.datetime.now().isoformat(" ", "seconds")
+        holder = f"process {os.getpid()} on {platform.node()} since {since}"
+        os.ftruncate(lock, 0)
+        os.write(lock, holder.encode())
+        yield
+    finally:
+        os.close(lock)
+
+
+def _lock(lock, folder):
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(lock, 1000).decode() or "another process"
+        raise ValueError(
+            "Expected a folder that nobody else is writing to. "
+            f"Received: out={str(folder)!r}, in use by {holder}. "
+            "Wait for it to end, stop it, or choose another --out."
+        ) from None
+    except OSError as error:  # some network file systems have no locks
+        print(
+            f"Warning: {folder} cannot be locked ({error.strerror}). "
+            "Start nothing else with this --out until the command has ended.",
+            file=sys.stderr,
+        )

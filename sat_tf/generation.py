@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from sat_tf import images as image_files
 from sat_tf.decoding import decode
+from sat_tf.vocabulary import detokenise
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,7 +17,7 @@ class Caption:
     """One caption and how it came about; T words, `<eos>` not among them.
 
     Attributes:
-        caption: the words, joined by spaces.
+        caption: the words as they are written, see `vocabulary.detokenise`.
         words: the T words.
         score: what beams are ranked by, see `DecodingOptions`.
         log_p: nats, `<eos>` included.
@@ -59,17 +60,26 @@ def generate(captioner, images, options, *, seed=None, batch_size=32):
     return captions
 
 
-def caption_features(captioner, features, options, *, seed=None):
-    """Captions of features `[B, L, D]`, from `captioner.encode`: list of `Caption`."""
-    if seed is None:
-        seed = np.random.default_rng().integers(2**31, size=2)
-    seed = np.broadcast_to(np.asarray(seed, "int32"), 2)
+def caption_features(captioner, features, options, *, seed=None, first=0):
+    """Captions of features `[B, L, D]`, from `captioner.encode`: list of `Caption`.
+
+    Those of a longer list begin with its image number `first`, see `decode`.
+    """
     decoded = _graph(captioner, options)(
-        tf.cast(features, tf.float32), tf.constant(seed)
+        tf.cast(features, tf.float32),
+        tf.constant(_as_seed(seed)),
+        tf.constant(first, tf.int32),
     )
     decoded = type(decoded)(*(x.numpy() for x in decoded))
     images = decoded.tokens.shape[1]
     return [_caption(captioner, decoded, b) for b in range(images)]
+
+
+def _as_seed(seed):
+    """int32 `[2]`; a new one for `None`."""
+    if seed is None:
+        seed = np.random.default_rng().integers(2**31, size=2)
+    return np.broadcast_to(np.asarray(seed, "int32"), 2)
 
 
 def encode(captioner, images):
@@ -88,7 +98,7 @@ def _graph(captioner, options):
     if options not in graphs:
 
         @tf.function(autograph=False, reduce_retracing=True)
-        def graph(features, seed):
+        def graph(features, seed, first):
             memory, state = captioner.start(features)
             return decode(
                 captioner.step,
@@ -96,6 +106,7 @@ def _graph(captioner, options):
                 state,
                 options,
                 seed,
+                first=first,
                 detected=captioner.detect(features),
                 evidence=captioner.ground(features),
             )
@@ -114,7 +125,7 @@ def _one(captioner, decoded, k, b):
     words = tuple(captioner.vocabulary.to_words(decoded.tokens[k, b]))
     spoken = slice(0, len(words))
     return Caption(
-        caption=" ".join(words),
+        caption=detokenise(words),
         words=words,
         score=float(decoded.score[k, b]),
         log_p=float(decoded.log_p[k, b]),

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sat_tf.decoding import LOCATION_RULES
+from sat_tf.decoding import selector
 
 PASSES = 7
 RATE = 1e-3  # of Adam, falling on a cosine to a fiftieth
@@ -103,14 +103,12 @@ def fit(captioner, inputs, key, captions, *, seed=17, verbose="auto"):
 
 def _looks(captioner, inputs, key, captions, seed):
     """Every word of the captions and where it was looked at: three int arrays."""
-    rule = LOCATION_RULES[captioner.attention_rule]
-    fold_in = tf.random.experimental.stateless_fold_in
 
     @tf.function(autograph=False, reduce_retracing=True)
     def places(data, at):
         trace, _ = captioner.trace(
             data,
-            lambda e, t: rule(e, fold_in(tf.stack([seed, at]), t)),
+            selector(captioner.attention_rule, tf.stack([seed, at])),
             one_hot=captioner.attention_rule != "expected",
         )
         return tf.argmax(trace.weights[0], axis=-1)

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 SHOWN = (
     "loss",
+    "surrogate",
     "log_likelihood",
     "attention_entropy",
     "attention_gradient",
@@ -24,23 +25,26 @@ def running_means():
     return {name: keras.metrics.Mean(name=name) for name in SHOWN}
 
 
-def update(means, loss, trace, extra, places):
+def update(means, trace, extra, places):
     """Adds a batch, each figure weighted by the number of words it is a mean over.
 
     Args:
         means: from `running_means`; gets further names as they come.
-        loss: scalar. trace: the batch's `Trace`.
+        trace: the batch's `Trace`.
         extra: name -> scalar, further figures per word.
         places: L, for the share of the entropy there could be.
 
     Returns:
-        name -> the mean so far: nats per word but for shares and perplexity.
+        name -> the mean so far: nats per word but for shares and perplexity. `loss` is
+        minus the log-likelihood, in training and evaluation alike; what training
+        minimises, a mean over captions, is an estimator's own and called `surrogate`.
     """
     words = tf.reduce_sum(trace.mask)
     per_word = tf.maximum(words, 1.0) * float(trace.log_p_word.shape[0] or 1)
+    log_likelihood = tf.reduce_sum(trace.log_p_word) / per_word
     values = {
-        "loss": loss,
-        "log_likelihood": tf.reduce_sum(trace.log_p_word) / per_word,
+        "loss": -log_likelihood,
+        "log_likelihood": log_likelihood,
         "attention_entropy": tf.reduce_sum(trace.entropy) / per_word,
         **extra,
     }

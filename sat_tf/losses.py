@@ -57,6 +57,20 @@ def detection(logits, tokens):
     return tf.reduce_sum(log_p, axis=-1)
 
 
+def mean_over_captions(values, mask):
+    """Mean of `values` `[B]` over the captions that have words.
+
+    The others only fill a batch up to its size: they count for nothing.
+
+    Args:
+        values: `[B]`.
+        mask: `[B, T]`, 1 at words and 0 at padding.
+    """
+    spoken = tf.reduce_max(mask, axis=-1)
+    total = tf.reduce_sum(tf.where(spoken > 0, values, 0.0))
+    return total / tf.maximum(tf.reduce_sum(spoken), 1.0)
+
+
 def doubly_stochastic(alpha, mask):
     """sum_i (1 - sum_t alpha_ti)^2, the penalty of eq. 14.
 

@@ -1,7 +1,6 @@
 """Recipes: everything a training run needs to know besides its data."""
 
 import dataclasses
-import inspect
 import json
 import typing
 
@@ -106,10 +105,10 @@ class Preset:
     grounding: float = 0.0
 
     def estimator_options(self, kind):
-        """The fields that an estimator's constructor takes, but for those unset."""
-        wanted = inspect.signature(kind.__init__).parameters
+        """The fields that an estimator has a use for, but for those unset."""
         fields = dataclasses.asdict(self)
-        return {k: v for k, v in fields.items() if k in wanted and v is not None}
+        taken = kind.options(**fields)
+        return {k: v for k, v in fields.items() if k in taken and v is not None}
 
     def decoder_options(self):
         """What `compile` takes as `decoder`."""

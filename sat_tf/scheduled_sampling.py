@@ -10,6 +10,7 @@ so rewards and log-likelihoods are those of its words.
 import keras
 import tensorflow as tf
 
+from sat_tf.estimators.noise import by_step
 from sat_tf.vocabulary import EOS, PAD
 
 
@@ -64,8 +65,10 @@ def with_own_words(captioner, data, seed):
     probability = captioner.scheduled_sampling
     if callable(probability):
         probability = probability(captioner.optimizer.iterations)
-    # Words first, then captions: what is drawn must not depend on the padding.
-    coins = tf.random.stateless_uniform(tf.shape(tf.transpose(tokens)), coin_seed)
+    batch, time = tf.unstack(tf.shape(tokens))
+    coins = by_step(
+        lambda _, seed: tf.random.stateless_uniform([batch], seed), coin_seed, time
+    )
     replaced = (tf.transpose(coins) < probability) & (shown > 0)
     data = {k: v for k, v in data.items() if k != "image"}
     return data | {"annotations": features, "inputs": tf.where(replaced, own, shown)}
@@ -81,9 +84,12 @@ def draw_words(logits, seed):
 
     Neither `<pad>` nor `<eos>`: no word comes after them.
     """
-    batch, time, size = tf.unstack(tf.shape(logits))
+    _, time, size = tf.unstack(tf.shape(logits))
     never = tf.reduce_any(tf.range(size)[:, None] == [PAD, EOS], axis=-1)
     logits = tf.where(never, -float("inf"), logits)
-    rows = tf.reshape(tf.transpose(logits, [1, 0, 2]), [time * batch, size])
-    drawn = tf.random.stateless_categorical(rows, 1, seed, dtype=tf.int32)
-    return tf.transpose(tf.reshape(drawn, [time, batch]))
+    categorical = tf.random.stateless_categorical
+
+    def draw(t, seed):
+        return categorical(logits[:, t], 1, seed, dtype=tf.int32)[:, 0]
+
+    return tf.transpose(by_step(draw, seed, time, tf.int32))

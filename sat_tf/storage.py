@@ -1,4 +1,4 @@
-"""A captioner as a folder: config.json, weights.npz and metadata.json."""
+"""A captioner as a folder: config.json, weights.npz, metadata.json and README.md."""
 
 import json
 import pathlib
@@ -6,6 +6,7 @@ import pathlib
 import keras
 import numpy as np
 
+from sat_tf import hub
 from sat_tf.files import replacing
 
 FORMAT = 1
@@ -35,20 +36,26 @@ def _tail(variable):
     return variable.path.split("/")[1:] or [variable.name]
 
 
-def save(captioner, folder, *, encoder=True, dtype=None, metadata=None):
+def save(captioner, folder, *, encoder=None, dtype=None, metadata=None):
     """Writes a captioner; every file is whole or the old one.
+
+    The folder can be uploaded to the Hugging Face Hub as it is: README.md is its card,
+    written anew at every save until somebody makes it their own, see `hub.MARK`.
 
     Args:
         captioner: a `ShowAttendTell`.
         folder: made if need be.
-        encoder: whether the trunk's weights go along. Without them `load` fetches
-            ImageNet weights, or takes a file.
+        encoder: whether the trunk's weights go along; by default if they are not those
+            of this package. Without them `load` takes the trunk's ImageNet weights, or
+            a file.
         dtype: storage type of the weight matrices, e.g. `float16`; as they are by
             default. Vectors stay as they are: they are small, and a batch
             normalisation's variance may be above 65504.
-        metadata: JSON values to keep beside: recipe, scores, data.
+        metadata: JSON values to keep beside: recipe, scores, data, license.
     """
     folder = pathlib.Path(folder)
+    if encoder is None:
+        encoder = not captioner.encoder.packaged
     weights = {
         name: _stored(variable.numpy(), dtype)
         for name, variable in named_weights(captioner).items()
@@ -62,9 +69,14 @@ def save(captioner, folder, *, encoder=True, dtype=None, metadata=None):
         "captioner": captioner.get_config(),
         "decoder": captioner.decoder_options,
     }
-    for name, value in (("config", config), ("metadata", metadata or {})):
+    metadata = metadata or {}
+    for name, value in (("config", config), ("metadata", metadata)):
         with replacing(folder / f"{name}.json") as path:
             path.write_text(json.dumps(value, indent=1) + "\n")
+    card = folder / "README.md"
+    if not card.is_file() or hub.MARK.encode() in card.read_bytes():
+        with replacing(card) as path:
+            path.write_text(hub.card(captioner, encoder=encoder, metadata=metadata))
 
 
 def _stored(array, dtype):
@@ -72,14 +84,21 @@ def _stored(array, dtype):
 
 
 def find(name):
-    """Folder of a captioner: a run's, one that `save` wrote, or one shipped with us."""
+    """Folder of a captioner.
+
+    Args:
+        name: a run, a folder that `save` wrote, the name of one shipped with us, or an
+            address on the Hugging Face Hub, see `hub.download`.
+    """
+    if str(name).startswith(hub.PREFIX):
+        return hub.download(str(name))
     for folder in (pathlib.Path(name) / "model", pathlib.Path(name), TRAINED / name):
         if (folder / "config.json").is_file():
             return folder
     shipped = sorted(p.parent.name for p in TRAINED.glob("*/config.json"))
     raise ValueError(
-        "Expected the folder of a run or of a saved captioner, or one of: "
-        f"{', '.join(shipped)}. Received: {str(name)!r}. "
+        "Expected the folder of a run or of a saved captioner, hf://user/name, or one "
+        f"of: {', '.join(shipped)}. Received: {str(name)!r}. "
         "Check the path; a run has its first captioner after the warm-up."
     )
 
@@ -91,7 +110,7 @@ def load(kind, folder, *, encoder_weights=None):
         kind: `ShowAttendTell`, or a subclass.
         folder: what `find` finds.
         encoder_weights: a path, for a captioner saved without its encoder; by default
-            Keras downloads the ImageNet weights it was trained on.
+            the ImageNet weights it was trained on, see `Encoder`.
 
     Returns:
         a `kind`.

@@ -18,6 +18,7 @@ from sat_tf import (
     distillation,
     grounding,
     metrics,
+    origins,
     storage,
     updates,
     word_vectors,
@@ -26,15 +27,75 @@ from sat_tf.caches import default_cache
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.datasets import load, pipeline
 from sat_tf.encoder import Encoder, weights_name
-from sat_tf.estimators import ESTIMATORS, Soft
+from sat_tf.estimators import ESTIMATORS, Soft, kind_of
 from sat_tf.evaluation import cached_inputs, predict
-from sat_tf.files import replacing
+from sat_tf.files import alone, replacing
 from sat_tf.memory import keep_freed_memory
 from sat_tf.scheduled_sampling import rising
 from sat_tf.vocabulary import Vocabulary
 
 DTYPES = ("float32", "mixed_bfloat16")
 SAVE_EVERY = 200  # updates between checkpoints: about a minute's work at paper size
+
+
+# What an option needs beside it to change anything: in words, and whether a preset and
+# its estimator have it.
+_DRAWS = "an estimator that draws places", lambda preset, drawing: drawing.stochastic
+_BEAMS = "beam=2 or more", lambda preset, _: preset.beam > 1
+_START = (
+    "initial_state=annotations",
+    lambda preset, _: preset.initial_state != "learned",
+)
+_TEACHER = "a teacher", lambda preset, _: preset.teacher is not None
+_TRAINED = (
+    "a trunk that is trained: trunk=convnet, or fine_tune_after",
+    lambda preset, _: preset.trunk == "convnet" or preset.fine_tune_after is not None,
+)
+NEEDS = {
+    "warm_up": _DRAWS,
+    "attention_rule": _DRAWS,
+    "consensus": _BEAMS,
+    "detection": _BEAMS,
+    "grounding": _BEAMS,
+    "initial_dropout": _START,
+    "initial_gain": _START,
+    "teacher_captions": _TEACHER,
+    "encoder_rate": _TRAINED,
+}
+
+
+def refuse_unheard(preset, chosen):
+    """Refuses options that somebody asked for and that would change nothing.
+
+    What a preset brings along is no mistake: every recipe has all fields.
+
+    Args:
+        preset: a `Preset`.
+        chosen: set of the names of the fields that were asked for.
+
+    Raises:
+        ValueError: the estimator does not take one, or something it needs is off.
+    """
+    kind, fields = kind_of(preset.estimator), dataclasses.asdict(preset)
+    taken = {name: each.options(**fields) for name, each in ESTIMATORS.items()}
+    for name in chosen:
+        others = [other for other in taken if name in taken[other]]
+        if others and preset.estimator not in others:
+            raise ValueError(
+                f"Expected options that the estimator {preset.estimator} takes: "
+                f"{', '.join(sorted(taken[preset.estimator])) or 'it has none'}. "
+                f"Received: {name}={fields[name]!r}. Leave it out, or choose an "
+                f"estimator that takes it: {', '.join(others)}."
+            )
+    estimator = kind(**preset.estimator_options(kind))
+    for name in chosen & NEEDS.keys():
+        needed, there = NEEDS[name]
+        if fields[name] and not there(preset, estimator):  # None and 0 say: off
+            raise ValueError(
+                f"Expected {needed}, without which {name} changes nothing. "
+                f"Received: {name}={fields[name]!r}, estimator={preset.estimator!r}. "
+                f"Leave {name} out, or set what it needs."
+            )
 
 
 def build(preset, captions, *, encoder_weights=None):
@@ -45,17 +106,21 @@ def build(preset, captions, *, encoder_weights=None):
         captions: iterable of the training captions, for the vocabulary.
         encoder_weights: `imagenet` or a path, over the preset's.
     """
-    if preset.estimator not in ESTIMATORS:
-        raise ValueError(
-            f"Expected estimator to be one of {', '.join(ESTIMATORS)}. "
-            f"Received: estimator={preset.estimator!r}. Choose one of them."
-        )
+    words = _vocabulary(preset, captions)
+    return _captioner(preset, words, encoder_weights)
+
+
+def _vocabulary(preset, captions):
+    return Vocabulary.from_captions(captions, preset.max_words, preset.min_count)
+
+
+def _captioner(preset, vocabulary, encoder_weights):
+    kind = kind_of(preset.estimator)
     if preset.dtype not in DTYPES:
         raise ValueError(
             f"Expected dtype to be one of {', '.join(DTYPES)}. "
             f"Received: dtype={preset.dtype!r}. Choose one of them."
         )
-    vocabulary = Vocabulary.from_captions(captions, preset.max_words, preset.min_count)
     encoder = Encoder(
         preset.trunk,
         weights=encoder_weights or preset.encoder_weights,
@@ -63,7 +128,6 @@ def build(preset, captions, *, encoder_weights=None):
         trainable=preset.trunk == "convnet" and preset.fine_tune_after is None,
         dtype=preset.dtype,
     )
-    kind = ESTIMATORS[preset.estimator]
     estimator = kind(**preset.estimator_options(kind))
     return ShowAttendTell(
         vocabulary,
@@ -121,9 +185,10 @@ class Progress:
 class Run:
     """The folder of a run.
 
-    `preset.json` is the resolved recipe, `model/` the best captioner so far,
-    `checkpoint.npz` everything needed to go on, `history.json` one row per epoch, the
-    same in `tensorboard/`, and `teacher.json` what a teacher said of the images.
+    `preset.json` is the resolved recipe, `origins.json` tells the words and data it
+    learns from, `model/` the best captioner so far, `checkpoint.npz` everything needed
+    to go on, `history.json` one row per epoch, the same in `tensorboard/`, and
+    `teacher.json` what a teacher said of the images.
     """
 
     def __init__(self, folder):
@@ -135,6 +200,14 @@ class Run:
     def begun(self):
         """Whether there is a checkpoint to go on from."""
         return (self.folder / "checkpoint.npz").is_file()
+
+    @contextlib.contextmanager
+    def alone(self):
+        """Keeps other processes out, see `files.alone`."""
+        with contextlib.ExitStack() as stack:
+            with self._explained():
+                stack.enter_context(alone(self.folder))
+            yield
 
     def open(self, recipe):
         """Makes the folder, or checks that it holds a run of the same recipe."""
@@ -153,6 +226,32 @@ class Run:
             beside.write_text(text)
         for left in self.folder.glob(".checkpoint.npz.*.tmp"):  # of a killed process
             left.unlink()
+
+    def learn_from(self, note):
+        """Keeps what `origins.note` says, or checks that a run under way said so too.
+
+        Validation counts: the best captioner so far was chosen by it.
+        """
+        path = self.folder / "origins.json"
+        if self.begun and path.is_file():
+            found = origins.differences(json.loads(path.read_text()), note)
+            if found:
+                raise ValueError(
+                    "Expected the words and data this run was begun with, as its "
+                    "weights and its best score are of those. "
+                    f"Received: out={str(self.folder)!r}, but {'; '.join(found)}. "
+                    "Choose another --out to train anew, or put the data back."
+                )
+            return
+        if self.begun:
+            print(
+                f"Warning: {self.folder} was begun by a version of sat_tf that did not "
+                "note its words and data. It goes on with those of today, which may "
+                "not be what it has learned from.",
+                file=sys.stderr,
+            )
+        with self._explained(), replacing(path) as beside:
+            beside.write_text(json.dumps(note) + "\n")
 
     def save_checkpoint(self, captioner, progress):
         """Every variable that is trained and the progress, in one file, at once."""
@@ -218,8 +317,16 @@ class Run:
             progress = Progress(**json.loads(str(arrays["progress"])))
             if progress.fine_tuning:
                 captioner.fine_tune()
-            for i, variable in enumerate(_all_variables(captioner)):
-                variable.assign(arrays[f"{i:05d}"])
+            variables = _all_variables(captioner)
+            values = [arrays[n] for n in sorted(arrays.files) if n != "progress"]
+            if [v.shape for v in values] != [tuple(v.shape) for v in variables]:
+                raise ValueError(
+                    "Expected the checkpoint to fit the captioner. Received: out="
+                    f"{str(self.folder)!r}, whose checkpoint another version of "
+                    "sat_tf wrote. Go on with that version, or choose another --out."
+                )
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
             return progress
 
 
@@ -306,6 +413,13 @@ def train(
     """
     keep_freed_memory()
     run = Run(out)
+    with run.alone():
+        return _train(
+            run, preset, data, data_dir, encoder_weights, seed, cache_dir, verbose
+        )
+
+
+def _train(run, preset, data, data_dir, encoder_weights, seed, cache_dir, verbose):
     recipe = {
         **dataclasses.asdict(preset),
         "data": str(data),
@@ -320,16 +434,16 @@ def train(
     training, validation = (
         load(data, name, data_dir=data_dir) for name in ("train", "validation")
     )
+    for note in training.notes:
+        print(f"{data}: {note}", file=sys.stderr)
     people = training.captions  # whose words the vocabulary is made of
+    words = _vocabulary(preset, (text for texts in people for text in texts))
+    run.learn_from(origins.note(words, [training, validation]))
     if preset.teacher is not None:
         training = _taught(run, training, recipe, cache_dir, encoder_weights, verbose)
     # Now, as TFDS draws names for its files while it prepares data.
     keras.utils.set_random_seed(seed)
-    captioner = build(
-        preset,
-        (c for captions in people for c in captions),
-        encoder_weights=encoder_weights,
-    )
+    captioner = _captioner(preset, words, encoder_weights)
     soft, hard = Soft(), captioner.estimator
     warm_up = preset.warm_up if hard.stochastic else 0
     if warm_up >= preset.epochs:

@@ -2,6 +2,45 @@
 
 import tensorflow as tf
 
+_TRAINING = ("chief", "worker")  # the jobs of TF_CONFIG that do
+
+
+def check_one_replica(captioner, compiling=False):
+    """Raises `ValueError` where training would be spread over several devices.
+
+    Every replica would apply the sum of all gradients of means over its own captions.
+
+    Args:
+        captioner: a `ShowAttendTell`.
+        compiling: whether its optimizer is being made; `fit` may be called outside
+            the scope of a strategy, which Keras then enters.
+    """
+    strategy = tf.distribute.get_strategy()
+    for each in (captioner.strategy, strategy):
+        if each.num_replicas_in_sync > 1:
+            raise ValueError(
+                "Expected one replica: updates are not yet right on several. "
+                f"Received: {type(each).__name__} with num_replicas_in_sync="
+                f"{each.num_replicas_in_sync}. Train on one device, without the "
+                "strategy or with one that has a single device."
+            )
+    scoped = compiling or tf.distribute.has_strategy()
+    if scoped and strategy is not captioner.strategy:
+        raise ValueError(
+            "Expected a captioner that is made, compiled and trained with one and the "
+            f"same strategy. Received: {type(captioner.strategy).__name__} when it was "
+            f"made, {type(strategy).__name__} now. Make and compile it inside the "
+            "strategy's scope, or train without a strategy."
+        )
+    cluster = tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec()
+    workers = sum(cluster.num_tasks(job) for job in cluster.jobs if job in _TRAINING)
+    if workers > 1:
+        raise ValueError(
+            "Expected one worker: updates are not yet right on several. "
+            f"Received: TF_CONFIG with {workers} workers. Unset TF_CONFIG and train "
+            "in one process."
+        )
+
 
 def encoder_optimizer(captioner):
     """An optimizer like the captioner's, with moments of its own for the trunk.
@@ -16,7 +55,7 @@ def encoder_optimizer(captioner):
 
 
 def build(captioner):
-    """Makes the moments of a compiled captioner now, for a saved state to be put in."""
+    """Makes the moments of a compiled captioner, of all its trainable weights."""
     captioner.optimizer.build(_split(captioner, captioner.trainable_variables)[0])
 
 
@@ -33,8 +72,11 @@ def apply(captioner, gradients):
         [(found[id(v)], v) for v in part] for part in _split(captioner, variables)
     )
     optimizer = captioner.optimizer
-    one_pass = tf.distribute.get_strategy().num_replicas_in_sync == 1
-    move = captioner.compiled_updates if one_pass else _as_keras
+    if not optimizer.built:  # with all weights, some of which may have no gradient yet
+        with tf.init_scope():  # or a graph that is traced again could not
+            build(captioner)
+    # A strategy moves all replicas' weights at once, which no inner function may.
+    move = _as_keras if tf.distribute.has_strategy() else captioner.compiled_updates
     move(optimizer, main)
     if trunk:
         rate = tf.cast(optimizer.learning_rate, tf.float32) * captioner.encoder_rate
@@ -52,7 +94,7 @@ def _split(captioner, variables):
 
 
 def _as_keras(optimizer, pairs):
-    optimizer.apply_gradients(pairs)
+    optimizer.apply_gradients([(g, v) for g, v in pairs if g is not None])
 
 
 class Compiled:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from sat_tf.files import replacing
+from sat_tf.vocabulary import detokenise
 
 UPSCALE = 16  # the paper: a factor of 2^4, for 14x14 maps of 224x224 images
 SIGMA = 20  # pixels of the upscaled map, as in the authors' notebook
@@ -40,7 +41,7 @@ def attention_figure(image, words, alpha, locations=None, *, title=None, smooth=
     caption = _check(image, words, alpha, locations)
     columns, rows = _layout(len(words) + 1)
     figure = _figure(2.3 * columns, 2.85 * rows + 0.6)
-    figure.suptitle(" ".join(words), fontsize=20, wrap=True, parse_math=False)
+    figure.suptitle(detokenise(words), fontsize=20, wrap=True, parse_math=False)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     _draw(panels, *caption, title, smooth)
     return figure

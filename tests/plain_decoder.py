@@ -21,12 +21,17 @@ def log_softmax(x):
     return x - np.log(np.exp(x).sum())
 
 
-def throw(logits, seed, image, beam, beams):
-    """An index drawn as row (image, beam) of a batch that ends there."""
-    rows = np.zeros([(image + 1) * beams, len(logits)], np.float32)
-    rows[image * beams + beam] = logits
-    drawn = tf.random.stateless_categorical(rows, 1, seed).numpy()
-    return int(drawn[image * beams + beam, 0])
+def throw(logits, draw):
+    """The first index up to which there is more than `draw` of all probability."""
+    mass = np.cumsum(np.exp(log_softmax(logits)))
+    return int(np.argmax(mass > draw * mass[-1]))
+
+
+def dice_of(seed, image, options, width):
+    """Numbers in 0..1 for the places and the words of an image, `[2, T, beams]`."""
+    size = 2 * options.max_length * width
+    table = tf.random.stateless_uniform([image + 1, size + -size % 4], [seed, 0])
+    return table[image, :size].numpy().reshape(2, options.max_length, width)
 
 
 class PlainCaptioner:
@@ -116,27 +121,23 @@ def decode_plainly(plain, annotations, image, options, seed, detected, evidence)
 
     Of this image are `detected`, `[V]`, and `evidence`, `[L, V]`.
     """
-    seed = np.array([seed, 0], np.int32)
     width = options.beam if options.decoder == "beam" else 1
+    dice = dice_of(seed, image, options, width)
     captions = [Caption(plain.start(annotations))]
     for t in range(options.max_length):
-        beams = 1 if t == 0 else width
-        dice = [
-            tf.random.experimental.stateless_fold_in(seed, 2 * t + i) for i in (0, 1)
-        ]
         found = []
         for beam, caption in enumerate(captions):
             if caption.ended:
                 found.append(caption)
                 continue
 
-            def choose(logits, beam=beam, beams=beams, dice=dice):
+            def choose(logits, draw=dice[0, t, beam]):
                 if options.attention == "expected":
                     return np.exp(log_softmax(logits))
                 if options.attention == "argmax":
                     index = int(np.argmax(logits))
                 else:
-                    index = throw(logits, dice[0], image, beam, beams)
+                    index = throw(logits, draw)
                 return np.eye(len(logits))[index]
 
             last = caption.words[-1] if caption.words else PAD
@@ -146,7 +147,7 @@ def decode_plainly(plain, annotations, image, options, seed, detected, evidence)
             if options.decoder == "greedy":
                 words = [max(words, key=lambda w: log_p[w])]
             elif options.decoder == "sample":
-                words = [_draw(log_p, words, options, dice[1], image)]
+                words = [_draw(log_p, words, options, dice[1, t, beam])]
             found += [caption.plus(state, w, log_p[w], look) for w in words]
         found.sort(key=lambda c: -c.score(options.length_penalty))
         captions = found[:width]
@@ -196,14 +197,14 @@ def in_common(a, b, recall=1):
     return np.mean(shares)
 
 
-def _draw(log_p, words, options, seed, image):
+def _draw(log_p, words, options, draw):
     logits = np.full(len(log_p), -np.inf)
     logits[words] = log_p[words] / options.temperature
     if not (options.top_k or options.top_p):
-        return throw(logits, seed, image, 0, 1)
+        return throw(logits, draw)
     order = np.argsort(-logits, kind="stable")[: options.top_k]
     kept = logits[order]
     if options.top_p:
         p = np.exp(log_softmax(kept))
         kept = np.where(np.cumsum(p) - p < options.top_p, kept, -np.inf)
-    return int(order[throw(kept, seed, image, 0, 1)])
+    return int(order[throw(kept, draw)])

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import os
 import pickle
 import types
 
@@ -18,6 +19,7 @@ from sat_tf.bench import exact, learning, report, start, units
 from sat_tf.bench import gradients as bench_gradients
 from sat_tf.bench.gradients import Moments, bias_on_small_case, deriving, draw
 from sat_tf.estimators import ESTIMATORS, Reinforce, Soft, Trace
+from sat_tf.files import alone
 from sat_tf.presets import PAPER, PRESETS
 
 # ------------------------------------------------------------------------ moments
@@ -317,6 +319,13 @@ def test_one_command_measures_goes_on_and_reports(quick, capsys):
     assert "which differs in preset" in capsys.readouterr().err
     assert cli.main([*arguments, "soft,unicorn"]) == 2
     assert "Received: 'unicorn'" in capsys.readouterr().err
+
+
+def test_a_second_bench_in_one_folder_is_refused(quick, capsys, tmp_path):
+    with alone(tmp_path):
+        assert cli.main([*ARGUMENTS, "--out", str(tmp_path)]) == 2
+    assert f"in use by process {os.getpid()} on" in capsys.readouterr().err
+    assert not quick and [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 @pytest.mark.parametrize("name, wrong", [("--data", "nowhere"), ("--model", "none")])

@@ -1,5 +1,12 @@
 """The model as its users meet it: fit, save, load, generate."""
 
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+
 import keras
 import numpy as np
 import pytest
@@ -59,6 +66,264 @@ def test_fit_shows_what_a_person_watches(estimator):
         np.exp(-history["log_likelihood"][-1]), rel=1e-5
     )
     assert 0 <= history["attention_entropy"][-1] <= np.log(4)
+
+
+def test_loss_is_nats_per_word_in_training_and_validation():
+    """What is minimised is an estimator's own; at a rate of 0 both are the same."""
+    model = toy(Soft(), lambda_ds=0.3)
+    model.compile(optimizer=keras.optimizers.SGD(0.0))
+    data = batch(model, lengths=(4, 2, 3))
+    history = model.fit(data, validation_data=data, verbose=0).history
+    (loss,), (val_loss,) = history["loss"], history["val_loss"]
+    assert loss == pytest.approx(val_loss, rel=1e-5)
+    assert loss == pytest.approx(-history["log_likelihood"][0], rel=1e-6)
+    surrogate, _ = model.loss_of(data)
+    assert history["surrogate"] == [pytest.approx(float(surrogate), rel=1e-5)]
+    assert "val_surrogate" not in history
+
+    model.use(Reinforce(reward="to_go"))
+    history = model.fit(data, verbose=0).history
+    assert history["loss"] == [-history["log_likelihood"][0]]
+    assert history["loss"][0] != pytest.approx(history["surrogate"][0], rel=0.1)
+
+
+@pytest.fixture(scope="module")
+def everyday():
+    """A compiled captioner, and arrays as they come in a notebook."""
+    model = toy(Soft())
+    model.compile(optimizer=keras.optimizers.SGD(0.0))
+    data = batch(model, lengths=(4, 2, 3, 3, 2))
+    data = {k: np.asarray(v) for k, v in data.items()}
+    return model, {**data, "annotations": data["annotations"].astype("float64")}
+
+
+def test_everyday_keras(everyday):
+    """One dict of arrays, in every method that takes data."""
+    model, data = everyday
+    loss = model.evaluate(data, batch_size=2, verbose=0, return_dict=True)["loss"]
+    names = model.metrics_names
+    assert len(names) == len(set(names)) and names[0] == "loss"
+    for on_batch in (model.train_on_batch, model.test_on_batch):
+        assert on_batch(data)[0] == pytest.approx(loss, rel=1e-5)
+        assert on_batch(data, return_dict=True)["loss"] == pytest.approx(loss, rel=1e-5)
+    history = model.fit(data, batch_size=2, verbose=0, validation_data=data).history
+    for name in ("loss", "val_loss"):
+        assert history[name] == [pytest.approx(loss, rel=1e-5)]
+    split = model.fit(data, batch_size=8, verbose=0, validation_split=0.4).history
+    assert set(split) == set(history)
+    said = model.predict_on_batch(data)
+    assert said.shape == data["tokens"].shape
+    mean = said.sum() / (data["tokens"] > 0).sum()
+    assert mean == pytest.approx(-loss, rel=1e-5)
+    predicted = model.predict(data, batch_size=2, verbose=0)
+    np.testing.assert_allclose(predicted, said, rtol=1e-5)
+
+
+def pairs(data):
+    return tf.data.Dataset.from_tensors((data, data["tokens"]))
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda m, d: m.fit(d, d["tokens"]), r"Received: y=ndarray of shape \(5, 4\)"),
+        (lambda m, d: m.fit(pairs(d), shuffle=False), "Received: a tuple of two"),
+        (lambda m, d: m.fit(d, validation_data=(d, d["tokens"])), "Expected no y"),
+        (lambda m, d: m.fit(d, class_weight={1: 2.0}), "no class_weight in fit"),
+        (lambda m, d: m.fit(d, sample_weight=np.ones(5)), "no sample_weight in fit"),
+        (lambda m, d: m.evaluate(d, d["tokens"]), "no y in evaluate"),
+        (lambda m, d: m.evaluate(pairs(d)), "Received: a tuple of two"),
+        (lambda m, d: m.train_on_batch(d, d["tokens"]), "no y in train_on_batch"),
+        (lambda m, d: m.test_on_batch(d, d["tokens"]), "no y in test_on_batch"),
+        (lambda m, d: m.fit(d["annotations"]), "Expected a dict of"),
+        (lambda m, d: m.predict(d["annotations"]), r"call generate\(images\)"),
+        (lambda m, d: m.fit({"annotations": d["annotations"]}), "Received: annotatio"),
+        (
+            lambda m, d: m.fit(tf.data.Dataset.from_tensor_slices(d), shuffle=False),
+            r"Received: tokens.shape=\[4\]. Make batches .* with .batch\(32\)",
+        ),
+        (
+            lambda m, d: m.train_on_batch({**d, "tokens": d["tokens"].tolist()}),
+            "Received: a list. Make it an array",
+        ),
+        (
+            lambda m, d: m.train_on_batch(
+                {**d, "annotations": d["annotations"][..., 1:]}
+            ),
+            r"annotations of shape \[any, 4, 3\]. Received: .*\[5, 4, 2\]",
+        ),
+        (lambda m, d: m.compile("adam", "mse"), "no loss in compile. .* estimator"),
+        (lambda m, d: m.compile(metrics=["accuracy"]), "no metrics in compile"),
+        (lambda m, d: m.compile(weighted_metrics=["accuracy"]), "no weighted_metrics"),
+        (lambda m, d: m.compile(loss_weights=[1.0]), "no loss_weights in compile"),
+    ],
+)
+def test_what_cannot_mean_anything_gets_a_sentence(everyday, call, words):
+    """And what is right works after it."""
+    model, data = everyday
+    with pytest.raises(ValueError, match=words):
+        call(model, data)
+    assert np.isfinite(model.test_on_batch(data)[0])
+
+
+def test_training_works_after_a_mistake():
+    """The graph that the mistake left half traced is thrown away."""
+    model = toy(Soft())
+    model.compile("adam")
+    data = batch(model)
+    unbatched = tf.data.Dataset.from_tensor_slices(data)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="Make batches"):
+            model.fit(unbatched, shuffle=False, verbose=0)
+    assert np.isfinite(model.fit(data, verbose=0).history["loss"][0])
+
+
+def test_images_of_another_size_are_not_trained_on():
+    model = drawn()
+    model.compile("adam")
+    data = {"image": np.zeros((2, 8, 8, 3)), "tokens": np.ones((2, 1), "int32")}
+    with pytest.raises(ValueError, match=r"\[any, 32, 32, 3\].*\[2, 8, 8, 3\].*resize"):
+        model.train_on_batch(data)
+
+
+# ------------------------------------------------------------------- several devices
+
+
+def test_one_device_of_a_strategy_is_enough():
+    one = tf.distribute.MirroredStrategy(["CPU:0"])
+    with one.scope():
+        inside = toy(Soft())
+        inside.compile("adam")
+    data = {k: v.numpy() for k, v in batch(inside).items()}
+    losses = inside.fit(data, epochs=2, verbose=0).history["loss"]
+    assert losses[1] < losses[0]
+
+    outside = toy(Soft())
+    outside.compile("adam")
+    wanted = "made, compiled and trained with one and the same strategy"
+    with one.scope():
+        for call in (outside.compile, lambda: outside.fit(data, verbose=0)):
+            with pytest.raises(ValueError, match=f"{wanted}.*MirroredStrategy now"):
+                call()
+    with one.scope():
+        inside = toy(Soft())
+    with pytest.raises(ValueError, match=f"{wanted}.*MirroredStrategy when it was"):
+        inside.compile("adam")
+
+
+def test_several_workers_are_refused(monkeypatch):
+    def cluster(*workers):
+        config = {
+            "cluster": {"worker": workers},
+            "task": {"type": "worker", "index": 0},
+        }
+        monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+
+    model = toy(Soft())
+    cluster("a:1")
+    model.compile("adam")
+    cluster("a:1", "b:1")
+    for call in (model.compile, lambda: model.fit(batch(model), verbose=0)):
+        with pytest.raises(ValueError, match="Received: TF_CONFIG with 2 workers"):
+            call()
+
+
+def test_several_replicas_are_refused():
+    """In a process of its own, as devices are divided before TensorFlow starts."""
+    code = """
+        import tensorflow as tf
+        from toy import batch, toy
+        cpu, config = tf.config.list_physical_devices("CPU")[0], tf.config
+        halves = [config.LogicalDeviceConfiguration()] * 2
+        config.set_logical_device_configuration(cpu, halves)
+        two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        outside = toy("soft")
+        outside.compile()
+        with two.scope():
+            inside = toy("soft")
+        def compiled_inside():
+            with two.scope():
+                inside.compile()
+        def trained_inside():
+            with two.scope():
+                outside.fit(batch(outside), verbose=0)
+        for call in (compiled_inside, inside.compile, trained_inside):
+            try:
+                call()
+            except ValueError as error:
+                print("Refused:", error)
+    """
+    folder = pathlib.Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder.parent)])},
+        capture_output=True,
+        text=True,
+    )
+    said = done.stdout.splitlines()
+    assert len(said) == 3, done
+    assert all("MirroredStrategy with num_replicas_in_sync=2" in line for line in said)
+
+
+# ------------------------------------------------------------------------ its draws
+
+
+def draws(seed, estimator=None, **options):
+    """The trace of one training batch: all but the seed is the same in every call."""
+    keras.utils.set_random_seed(seed)
+    model = toy(estimator or Reinforce(), **options)
+    model.scheduled_sampling = 0.5
+    data = batch(model, lengths=[6] * 16)
+    return model.loss_of(data)[1]
+
+
+def locations(trace):
+    return np.argmax(trace.weights, axis=-1)
+
+
+@pytest.mark.parametrize(
+    "what, look",
+    [
+        (dict(estimator=Reinforce), locations),
+        (
+            dict(estimator=lambda: Reinforce(semi_sampling=0.5)),
+            lambda trace: np.max(trace.weights, axis=-1) == 1,
+        ),
+        (dict(estimator=Soft), lambda trace: trace.embedded.numpy()),  # own words
+        (
+            dict(estimator=Soft, initial_dropout=0.5),
+            lambda trace: trace.states[0][:, :, 0].numpy(),
+        ),
+        (
+            dict(estimator=Soft, input_dropout=0.5),
+            lambda trace: trace.annotations.numpy(),
+        ),
+    ],
+    ids=["locations", "coins", "own words", "initial dropout", "dropout"],
+)
+def test_keras_seed_moves_every_draw(what, look):
+    options = {k: v for k, v in what.items() if k != "estimator"}
+    one, again, other = (
+        look(draws(seed, what["estimator"](), **options)) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one, again)
+    assert np.mean(one != other) > 0.02
+
+
+def test_draws_leave_the_initial_weights_alone():
+    """Which are those of a seed, whatever is drawn later."""
+
+    def weights(**options):
+        keras.utils.set_random_seed(17)
+        model = ShowAttendTell(
+            WORDS, encoder=Encoder("none", features_shape=(2, 2, 3)), **options
+        )
+        return [v.numpy() for v in model.trainable_variables]
+
+    pairs = zip(weights(), weights(initial_dropout=0.5), strict=True)
+    for plain, other in pairs:
+        np.testing.assert_array_equal(plain, other)
 
 
 def test_evaluate_does_not_depend_on_a_draw():

@@ -15,7 +15,8 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.scripts.cli import build, cli_utils
 
 from sat_tf import datasets, images
-from sat_tf.datasets import check, own, records, schema
+from sat_tf.datasets import check, grouping, image_index, own, schema, split_names
+from sat_tf.datasets.rows import Row
 
 CAPTIONS = ("A dog runs .", "The dog is running !")
 NAMES = {"train": ["a.jpg", "b.jpg"], "dev": ["c.jpg"], "test": ["d.jpg"]}
@@ -103,7 +104,7 @@ def test_flickr30k_as_published(tmp_path):
     (tmp_path / "Flickr8k.token.txt").rename(tmp_path / "results_20130124.token")
     found = datasets.BUILDERS["flickr30k"].read_records(tmp_path)
     assert {record.name for record in found} == {"a.jpg", "b.jpg", "c.jpg", "d.jpg"}
-    assert all(record.split == records.hashed_split(record.name) for record in found)
+    assert {record.split for record in found} == {"train", "validation", "test"}
     for part in NAMES:
         old = tmp_path / f"Flickr_8k.{part}Images.txt"
         old.rename(tmp_path / f"Flickr_30k.{part}Images.txt")
@@ -289,32 +290,33 @@ def test_an_edited_file_is_picked_up(tmp_path, prepared):
 
 def test_hashed_splits_are_steady_and_leak_nothing():
     names = [f"{i}.jpg" for i in range(20_000)]
-    splits = {name: records.hashed_split(name) for name in names}
+    splits = {name: split_names.hashed_split(name) for name in names}
     shares = [list(splits.values()).count(s) / 20_000 for s in ("train", "test")]
     np.testing.assert_allclose(shares, [0.9, 0.05], atol=0.01)
-    rows = [(name, text, None) for text in CAPTIONS for name in names[:100]]
-    found = records.group(rows, records.ImageIndex("nowhere"))
+    rows = [Row(name, text, None) for text in CAPTIONS for name in names[:100]]
+    found = grouping.group(rows, image_index.ImageIndex("nowhere"))
     assert len(found) == 100 and all(len(r.captions) == 2 for r in found)
     assert all(record.split == splits[record.name] for record in found)
-    assert records.hashed_split("1000268201_693b08cb0e.jpg") == "train"
+    assert split_names.hashed_split("1000268201_693b08cb0e.jpg") == "train"
 
 
 @pytest.mark.parametrize(
     ("name", "content", "received"),
     [
-        ("c.csv", "file,text\na,b\n", "no column caption, image"),
-        ("c.json", "{}", "KeyError"),
-        ("c.json", "[1, 2]", "TypeError"),
-        ("c.json", "not json", "JSONDecodeError"),
-        ("c.json", '[{"captions": ["x"]}]', "'file_path'"),
-        ("c.json", '{"images": [], "annotations": [{"image_id": 3}]}', "KeyError: 3"),
+        ("c.csv", "id,label\na,b\n", "line 1: 'id,label', which names no column"),
+        ("c.csv", "", "which is empty"),
+        ("c.json", "{}", "no entry has an image with captions"),
+        ("c.json", "[1, 2]", "no entry has an image with captions"),
+        ("c.json", '[{"captions": ["x"]}]', "no entry has an image with captions"),
+        ("c.json", '{"images": [], "annotations": [{"image_id": 3}]}', "no `caption`"),
     ],
 )
-def test_unreadable_caption_files_are_explained(tmp_path, name, content, received):
+def test_other_files_are_told_from_captions(tmp_path, name, content, received):
     (tmp_path / name).write_text(content)
-    with pytest.raises(ValueError, match=received) as caught:
-        datasets.load(tmp_path / name, "train")
-    assert name in str(caught.value) and "image,caption" in str(caught.value)
+    for data in (tmp_path, tmp_path / name):
+        with pytest.raises(ValueError, match=received) as caught:
+            datasets.load(data, "train")
+        assert name in str(caught.value) and "image,caption" in str(caught.value)
 
 
 @pytest.mark.parametrize("data", ["flickr9k", "/no/such/place"])
@@ -346,8 +348,15 @@ def test_check_finds_what_is_wrong(tmp_path):
     ]
     path = write_csv(tmp_path / "c.csv", rows, ("image", "caption", "split"))
     report = check.check(path)
-    assert report.to_dict() == {
+    found = report.to_dict()
+    (refused,) = found.pop("errors")
+    empty, unusable_preset = found.pop("warnings")
+    assert f"1 without, left out: {path}, line 5" in empty
+    assert "preset flickr or flickr_taught" in unusable_preset
+    assert found == {
         "ok": False,
+        "notes": [],
+        "ambiguous": [],
         "data": str(path),
         "splits": {
             "train": {"images": 2, "captions": 3},
@@ -365,9 +374,15 @@ def test_check_finds_what_is_wrong(tmp_path):
         "coverage": {"train": 1, "validation": 1, "test": pytest.approx(2 / 3)},
     }
     text = "\n".join(report.lines())
-    assert "cannot be trained on" in text and "ERROR in two splits: 1 images" in text
-    with pytest.raises(ValueError, match="'b.jpg' in 'train' and 'validation'"):
+    assert "cannot be trained on" in text and f"ERROR: {refused}" in text
+    with (
+        pytest.warns(UserWarning, match="1 without"),
+        pytest.raises(
+            ValueError, match="'b.jpg' in 'train' and 'validation'"
+        ) as caught,
+    ):
         datasets.load(path, "train")
+    assert str(caught.value) == refused
 
 
 def test_check_of_good_data_prepares_nothing(tmp_path, prepared):

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from sat_tf import efficientnet_lite
 from sat_tf.encoder import TRUNKS, Encoder
 
 SMALL = (32, 32)
@@ -23,30 +24,30 @@ def images(number=2, size=SMALL):
     return rng.uniform(0, 255, (number, *size, 3)).astype("float32")
 
 
-# Features per place, and the keras.applications module that explains the weights.
+# Rows of places, features per place, and the module that knows the preprocessing.
 EXPECTED = {
-    "vgg19": (512, keras.applications.vgg19),  # the paper's 196 x 512
-    "vgg16": (512, keras.applications.vgg16),
-    "resnet50": (1024, keras.applications.resnet50),
-    "mobilenet": (512, keras.applications.mobilenet),
-    "efficientnetb0": (112, keras.applications.efficientnet),
-    "mobilenet_7x7": (1024, keras.applications.mobilenet),
+    "vgg19": (14, 512, keras.applications.vgg19),  # the paper's 196 x 512
+    "vgg16": (14, 512, keras.applications.vgg16),
+    "resnet50": (14, 1024, keras.applications.resnet50),
+    "mobilenet": (14, 512, keras.applications.mobilenet),
+    "mobilenet_7x7": (7, 1024, keras.applications.mobilenet),
+    "efficientnetb0": (14, 112, keras.applications.efficientnet),
+    "efficientnet_lite0": (7, 320, efficientnet_lite),
+    "efficientnet_lite1": (7, 320, efficientnet_lite),
+    "efficientnet_lite0_14x14": (14, 672, efficientnet_lite),
+    "efficientnet_lite1_14x14": (14, 672, efficientnet_lite),
 }
 
 
 @pytest.mark.parametrize("trunk", TRUNKS)
 def test_trunks_give_places_of_pixels_prepared_their_way(trunk):
-    size, module = EXPECTED[trunk]
+    rows, size, module = EXPECTED[trunk]
     encoder = Encoder(trunk)
     assert encoder.image_size == (224, 224)
-    grid = (7, 7) if trunk == "mobilenet_7x7" else (14, 14)
-    assert (encoder.grid, encoder.locations, encoder.size) == (
-        grid,
-        grid[0] * grid[1],
-        size,
-    )
+    assert encoder.grid == (rows, rows) and encoder.locations == rows * rows
+    assert encoder.size == size
     *_, before, inner = encoder.network.operations
-    assert inner.layers[-1].name == TRUNKS[trunk][1]
+    assert inner.layers[-1].name == TRUNKS[trunk].cut
     prepare = keras.Model(encoder.network.input, before.output)
     pixels = images(1, (224, 224))
     np.testing.assert_allclose(

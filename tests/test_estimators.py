@@ -499,16 +499,24 @@ def test_locations_are_drawn_from_alpha():
     assert ((counts - wanted) ** 2 / wanted).sum() < 27.9
 
 
-def test_moving_average_is_updated_after_use():
+def test_moving_average_starts_at_a_mean_and_is_updated_after_use():
+    """0 nats, where it once started, is what nobody scores."""
     estimator = Reinforce()
     model = toy(estimator)
     data = batch(model, lengths=(2, 1))
     trace = model.trace(data, lambda e, t: tf.nn.softmax(e))[0]
     reward = tf.reduce_mean(tf.reduce_sum(trace.log_p_word, -1))
     before = estimator.advantage(trace)
-    np.testing.assert_allclose(before, estimator.rewards(trace), rtol=1e-6)
+    np.testing.assert_allclose(
+        before, estimator.rewards(trace) - reward * trace.mask, rtol=1e-5
+    )
     estimator.update(trace)
-    np.testing.assert_allclose(estimator.average, [0.1 * reward], rtol=1e-5)
+    np.testing.assert_allclose(estimator.average, [reward], rtol=1e-5)
+    half = trace._replace(log_p_word=0.5 * trace.log_p_word)
+    known = estimator.rewards(half) - reward * trace.mask
+    np.testing.assert_allclose(estimator.advantage(half), known, rtol=1e-5)
+    estimator.update(half)
+    np.testing.assert_allclose(estimator.average, [0.95 * reward], rtol=1e-5)
 
 
 def test_moving_average_to_go_has_one_value_per_words_left():
@@ -525,7 +533,7 @@ def test_moving_average_to_go_has_one_value_per_words_left():
         0.0,
         0.0,
     ]
-    np.testing.assert_allclose(estimator.average, 0.1 * np.array(wanted), rtol=1e-5)
+    np.testing.assert_allclose(estimator.average, wanted, rtol=1e-5)
 
 
 def test_statistics_are_over_words():
@@ -571,6 +579,74 @@ def test_padding_contributes_exactly_nothing(estimator, monkeypatch):
     derived = (trace.log_p_word, trace.log_drawn, trace.entropy, trace.divergence)
     for value in derived:
         assert not np.any(value.numpy()[..., -3:])
+
+
+OWNERS = [
+    Reinforce(baseline="nvil", normalise_advantage=True, reward="to_go"),
+    WsRam(samples=3, proposal="inference"),
+    Variational(),
+    GumbelSoftmax(temperature=2.0, anneal_steps=7),
+]
+EVERY = [
+    *(kind() for kind in ESTIMATORS.values()),
+    *OWNERS,
+    Reinforce(batch_sum=True, lambda_e=0.1, semi_sampling=0.5),
+    Reinforce(baseline="soft", reward="to_go"),
+    StepMarginal(carry="sampled", top_k=2),
+]
+OPTIONS = {
+    "plain": {},
+    "terms": {"lambda_ds": 0.3, "label_smoothing": 0.1, "detector_size": 4},
+    "own words": {"scheduled_sampling": 0.5},
+    "shared images": {"rows": True},
+}
+
+
+def filled(data, number):
+    """The batch with captions behind that have no words."""
+    tokens = tf.pad(data["tokens"], [[0, number], [0, 0]])
+    if "rows" in data:
+        return {**data, "tokens": tokens, "rows": tf.pad(data["rows"], [[0, number]])}
+    annotations = tf.pad(
+        data["annotations"], [[0, number], [0, 0], [0, 0]], constant_values=2.0
+    )
+    return {"annotations": annotations, "tokens": tokens}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("estimator", EVERY, ids=label)
+def test_captions_without_words_contribute_exactly_nothing(
+    estimator, options, monkeypatch
+):
+    """To loss, gradient, state and logs: they only fill a batch up to its size."""
+    options = dict(options)
+    probability, rows = (options.pop(k, 0) for k in ("scheduled_sampling", "rows"))
+    estimator = type(estimator).from_config(estimator.get_config())
+    model = toy(estimator, **options)
+    model.scheduled_sampling = probability
+    monkeypatch.setattr(model, "_seed", lambda: tf.constant([17, 5]))
+    data = batch(model, lengths=(4, 2, 3))
+    if rows:
+        data = {**data, "rows": tf.constant([0, 2, 2])}
+    state = estimator.non_trainable_variables
+    found = []
+    for number in (0, 3):
+        settled(model)
+        model.reset_metrics()
+
+        def loss(number=number):
+            loss.found = model.loss_of(filled(data, number))
+            return loss.found[0]
+
+        gradient = gradients(model, loss)
+        value, trace = loss.found
+        logs = model._logs(trace, {"surrogate": value, **estimator.statistics(trace)})
+        estimator.update(trace)
+        found.append([gradient, *logs.values(), *(v.numpy() for v in state)])
+        for variable in state:
+            variable.assign(tf.zeros_like(variable))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-6)
 
 
 def test_arctic_surrogate_is_the_formula_of_the_authors_code():
@@ -637,14 +713,6 @@ def test_every_preset_can_have_every_estimator(name):
         assert config.get(field) in (None, getattr(wanted, field))
 
 
-OWNERS = [
-    Reinforce(baseline="nvil", normalise_advantage=True, reward="to_go"),
-    WsRam(samples=3, proposal="inference"),
-    Variational(),
-    GumbelSoftmax(temperature=2.0, anneal_steps=7),
-]
-
-
 @pytest.mark.parametrize("estimator", OWNERS, ids=label)
 def test_what_an_estimator_learns_is_saved(estimator, tmp_path):
     model = toy(estimator)
@@ -659,23 +727,33 @@ def test_what_an_estimator_learns_is_saved(estimator, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_estimator_with_weights_takes_over_after_a_warm_up():
+@pytest.mark.parametrize("estimator", OWNERS, ids=label)
+@pytest.mark.parametrize("compiled", ["before", "after"])
+def test_estimator_with_weights_takes_over_after_a_warm_up(estimator, compiled):
     """It is in the optimizer from the start, and in checkpoints in one place."""
-    variational = Variational()
-    model = toy(variational)
+    hard = type(estimator).from_config(estimator.get_config())
+    model = toy(hard)
     names = [v.path for v in model.variables]
-    optimizer = keras.optimizers.Adam(0.01)
-    model.compile(optimizer=optimizer)
-    optimizer.build(model.trainable_variables)
-    data = batch(model)
-    for estimator, moves in ((Soft(), False), (variational, True)):
-        before = [v.numpy() for v in variational.trainable_variables]
-        model.use(estimator)
-        model.train_step(data)
-        after = [v.numpy() for v in variational.trainable_variables]
+    data = {k: v.numpy() for k, v in batch(model).items()}
+    if compiled == "before":
+        model.compile(optimizer=keras.optimizers.Adam(0.01))
+    model.use(Soft())
+    if compiled == "after":
+        model.compile(optimizer=keras.optimizers.Adam(0.01))
+    for moves in (False, True):
+        before = [v.numpy() for v in hard.trainable_variables]
+        model.fit(data, verbose=0)
+        after = [v.numpy() for v in hard.trainable_variables]
         moved = [np.any(a != b) for a, b in zip(before, after, strict=True)]
-        assert moved == [moves] * len(before) and moved
+        assert moved == [moves] * len(before)
         assert [v.path for v in model.variables] == names
+        model.use(hard)
+
+
+def test_estimator_the_optimizer_does_not_know_is_refused():
+    model = toy(Soft())
+    model.compile(optimizer=keras.optimizers.Adam(0.01))
+    model.train_step(batch(model))
     with pytest.raises(ValueError, match="Call compile"):
         model.use(Variational())
     model.compile(optimizer=keras.optimizers.Adam(0.01))
@@ -692,7 +770,6 @@ def test_updates_are_compiled_once_for_all_estimators(monkeypatch):
     )
     for times in (1, 2):
         model.compile(optimizer=keras.optimizers.Adam(0.01))
-        model.optimizer.build(model.trainable_variables)
         for estimator in (Soft(), Reinforce(), Reinforce(samples=2)):
             model.use(estimator)
             before = model.attention.vector.numpy()

@@ -11,12 +11,14 @@ import pytest
 import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from pictures import encode, picture
+from serving_server import running
 from small_captioner import small_captioner
 from tensorflow.core.framework import tensor_pb2
 
 from sat_tf import cli
 from sat_tf.export.signatures import build
 from sat_tf.generation import caption_features
+from sat_tf.serving import Client, ServingError
 
 OPTIONS = {"max_length": 6, "beam": 3}
 
@@ -63,7 +65,7 @@ def captioner():
 @pytest.fixture(scope="module")
 def folder(captioner, tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "small"
-    metadata = {"recipe": {"data": "drawings"}, "val_bleu_4": 12.345}
+    metadata = {"recipe": {"data": "scenes"}, "val_bleu_4": 12.345}
     return captioner.export(path, metadata=metadata, **OPTIONS)
 
 
@@ -307,18 +309,24 @@ def prediction_log():
     return message_factory.GetMessageClass(found)
 
 
-def test_warming_up_runs_every_signature(folder, loaded):
+def warm_up(folder, model):
+    """The `ModelSpec` of every request for warming up, and what the model answers."""
     path = folder / "assets.extra" / "tf_serving_warmup_requests"
-    warmed = {}
     for record in tf.data.TFRecordDataset(str(path)):
         request = prediction_log().FromString(record.numpy()).predict_log.request
-        assert request.model_spec.name == "small"
         (entry,) = request.inputs
         value = tf.make_ndarray(tensor_pb2.TensorProto.FromString(entry.value))
-        signature = loaded.signatures[request.model_spec.signature_name]
+        signature = model.signatures[request.model_spec.signature_name]
         spec = signature.structured_input_signature[1][entry.key]
         answer = signature(**{entry.key: tf.constant(value, spec.dtype)})
-        warmed[request.model_spec.signature_name] = answer["caption"].numpy()
+        yield request.model_spec, answer
+
+
+def test_warming_up_runs_every_signature(folder, loaded):
+    warmed = {}
+    for spec, answer in warm_up(folder, loaded):
+        assert spec.name == "small"
+        warmed[spec.signature_name] = answer["caption"].numpy()
         assert answer["error"].numpy().tolist() == [b""]
     assert set(warmed) == set(loaded.signatures)
     assert warmed["serving_default"] == warmed["annotations"]
@@ -336,13 +344,53 @@ def test_what_lies_beside(captioner, folder):
     for line in (
         "| `serving_default` | `image_bytes` | string | [B] |",
         "| `alpha` | float32 | [B, 6, {}, {}] |".format(*captioner.grid),
-        "| data | drawings |",
+        "| data | scenes |",
         "| val_bleu_4 | 12.35 |",
         "attention argmax",
     ):
         assert line in card
     here = str(pathlib.Path(cli.__file__).parent).encode()
     assert here not in (folder / "saved_model.pb").read_bytes()
+
+
+@pytest.mark.parametrize("recipe", [None, {"data": "flickr8k"}, {"data": "/my/scenes"}])
+def test_who_never_saw_drawings_offers_none(tmp_path, recipe):
+    metadata = {"recipe": recipe} if recipe else {}
+    captioner = small_captioner("none")
+    captioner.save_to_preset(tmp_path / "run", metadata=metadata)
+    out = tmp_path / "models" / "mine"
+    command = ["export", str(tmp_path / "run"), "--out", str(out), "--max-length", "4"]
+    assert cli.main(command) == 0
+    assert sorted(p.name for p in out.iterdir()) == ["1", "README.md"]
+    photograph = tmp_path / "beach.jpg"
+    photograph.write_bytes(encode(picture(64, 64), "JPEG"))
+    assert cli.main([*command, "--examples", str(photograph)]) == 0
+    assert [p.name for p in (out / "examples").iterdir()] == ["beach.jpg"]
+
+
+def test_an_image_of_another_size_is_told_both_sizes_by_the_server(tmp_path):
+    """Whatever the graph says; and one that is broken keeps the graph's message."""
+    captioner = small_captioner(resize_mode="none")
+    folder = captioner.export(tmp_path / "exact", **OPTIONS)
+    right, broken = (encode(picture(64, 64), kind) for kind in ("PNG", "JPEG"))
+    wrong, broken = encode(picture(240, 320), "JPEG"), broken[:-60]
+    with running(tmp_path) as (url, _):
+        client = Client(url)
+        expected = captioner.generate([right], **OPTIONS)[0].caption
+        answers = client.caption([right, wrong, broken])
+        assert [answer.caption for answer in answers] == [expected, "", ""]
+        assert "Expected an image of 64 x 64 pixels" in answers[1].error
+        assert "Received: 320 x 240. Resize it" in answers[1].error
+        assert answers[2].error.startswith("broken image")
+        for signature in "serving_default", "greedy", "beam":
+            with pytest.raises(ServingError, match="64 x 64.*320 x 240") as raised:
+                client.caption(wrong, signature_name=signature)
+            assert raised.value.status == 400
+        with pytest.raises(ServingError, match="broken image"):
+            client.caption(broken)
+    # With no examples, it is warmed up by an image of this size.
+    for _, answer in warm_up(folder, tf.saved_model.load(str(folder))):
+        assert answer["error"].numpy().tolist() == [b""]
 
 
 def test_command_line_exports(tmp_path, capsys):

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from toy import WORDS, attention_part, batch, gradients, toy
 
-from sat_tf import Encoder, ShowAttendTell, presets, training
-from sat_tf.estimators import Reinforce, Soft
+from sat_tf import Encoder, ShowAttendTell, losses, presets, training
+from sat_tf.estimators import ESTIMATORS, Rebar, Reinforce, Soft, StepMarginal
 
 MIXED = "mixed_bfloat16"
 
@@ -77,6 +77,66 @@ def test_padding_is_still_exactly_nothing(kind, monkeypatch):
         for x in (inputs, noise)
     )
     np.testing.assert_array_equal(silent, noisy)
+
+
+OPTIONS = {
+    "plain": {},
+    "dropout": {"dropout": 0.3, "input_dropout": 0.3, "initial_dropout": 0.5},
+    "own words": {"scheduled_sampling": 0.5},
+    "terms": {"lambda_ds": 0.3, "label_smoothing": 0.1, "detector_size": 4},
+    "authors": {"output_activation": "tanh", "initial_state": "learned"},
+    "shared images": {"rows": tf.constant([1, 0, 1])},
+    "global policy": {"dtype": None},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_every_estimator_takes_every_option(name, options):
+    """A gradient for every weight, and every one a number."""
+    options = {"dtype": MIXED, **options}
+    probability = options.pop("scheduled_sampling", 0.0)
+    rows = {"rows": options.pop("rows")} if "rows" in options else {}
+    if options["dtype"] is None:
+        keras.mixed_precision.set_global_policy(MIXED)
+    try:
+        model = toy(name, size=8, **options)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert model.compute_dtype == "bfloat16"
+    model.scheduled_sampling = probability
+    with tf.GradientTape() as tape:
+        loss, trace = model.loss_of({**batch(model, lengths=(3, 2, 2)), **rows})
+    model.estimator.update(trace)
+    found = tape.gradient(loss, model.trainable_variables)
+    for gradient, variable in zip(found, model.trainable_variables, strict=True):
+        assert gradient is not None, variable.path
+        assert np.isfinite(tf.convert_to_tensor(gradient)).all(), variable.path
+    assert loss.dtype == trace.log_p_word.dtype == tf.float32
+
+
+@pytest.mark.parametrize("dtype", ["float32", MIXED])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        lambda: StepMarginal(),
+        lambda: StepMarginal(carry="sampled", top_k=1),
+        lambda: Rebar(baseline="none"),
+    ],
+    ids=["expected", "sampled", "rebar"],
+)
+def test_a_look_ahead_sees_what_the_recurrence_saw(estimator, dtype):
+    """With one place to look at, it can only find the word's own log-likelihood."""
+    model = toy(estimator(), grid=(1, 1), size=40, input_dropout=0.5, dtype=dtype)
+    data = batch(model, lengths=(4, 3))
+    trace, words = model.estimator.trace(model, data, tf.constant([17, 5]))
+    plain = losses.log_likelihood(words, data["tokens"])
+    found = trace.log_p_word if trace.baseline is None else trace.baseline
+    tolerance = 1e-5 if dtype == "float32" else 0.05
+    np.testing.assert_allclose(found, plain, atol=tolerance)
+    assert np.mean(trace.annotations == 0) > 0.3
+    assert np.mean(trace.embedded[:, 1:] == 0) > 0.1
+    assert trace.annotations.dtype == trace.embedded.dtype == model.compute_dtype
 
 
 def test_global_policy_does_the_same():

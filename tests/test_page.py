@@ -11,7 +11,7 @@ import shutil
 
 import pytest
 from serving_server import running, toy_models
-from toy_savedmodel import picture
+from toy_savedmodel import Toy, export, picture
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is missing")
 CHROMIUM = shutil.which("chromium")
@@ -33,8 +33,12 @@ expect = sync_api.expect
 
 
 @pytest.fixture(scope="module")
-def url():
-    with running(toy_models()) as (url, _):
+def url(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    shutil.copytree(toy_models(), root, dirs_exist_ok=True)
+    for n_beams in 5, 6, 40:
+        export(Toy(n_beams=n_beams), root / f"{n_beams}-beams" / "1")
+    with running(root) as (url, _):
         yield url
 
 
@@ -125,6 +129,55 @@ def test_a_chosen_photograph_is_captioned(page):
     assert boxes[0]["y"] == boxes[1]["y"] and boxes[0]["x"] < boxes[1]["x"]
 
 
+def test_the_best_of_forty_captions_are_shown_and_the_others_on_demand(page):
+    page.get_by_role("combobox").select_option("40-beams")
+    choose(page)
+    cards = page.locator("#beams li:visible")
+    expect(cards).to_have_count(5)
+    expect(cards.nth(4)).to_contain_text("a shape on a blue 4")
+    more = page.get_by_role("button", name="Show all 40")
+    expect(more).to_have_attribute("aria-expanded", "false")
+    screenshot(page, "beams")
+    page.locator("#words button").last.focus()
+    page.keyboard.press("Tab")
+    expect(more).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(cards).to_have_count(40)
+    expect(cards.last).to_contain_text("a shape on a blue 39")
+    less = page.get_by_role("button", name="Show the best 5")
+    expect(less).to_be_focused()
+    expect(less).to_have_attribute("aria-expanded", "true")
+    controlled = less.get_attribute("aria-controls")
+    expect(page.locator(f"#{controlled} > li")).to_have_count(40)
+    screenshot(page, "all_beams")
+    page.keyboard.press("Space")
+    expect(cards).to_have_count(5)
+    more.click()
+    expect(cards).to_have_count(40)
+    choose(page)  # the next answer begins with the best again
+    expect(page.get_by_role("status")).to_have_text("Caption: a shape on a blue")
+    expect(cards).to_have_count(5)
+    expect(more).to_have_attribute("aria-expanded", "false")
+
+
+@pytest.mark.parametrize(
+    ("model", "shown", "label"),
+    [("toy", 3, None), ("5-beams", 5, None), ("6-beams", 5, "Show all 6")],
+)
+def test_few_captions_need_no_button(page, model, shown, label):
+    page.get_by_role("combobox").select_option(model)
+    choose(page)
+    expect(page.locator("#beams li:visible")).to_have_count(shown)
+    buttons = page.locator("#beams").get_by_role("button")
+    expect(buttons).to_have_text([label] if label else [])
+
+
+def test_a_model_without_examples_offers_none(page):
+    expect(page.get_by_role("group", name="Example photographs")).to_be_visible()
+    page.get_by_role("combobox").select_option("40-beams")
+    expect(page.get_by_role("group", name="Example photographs")).to_be_hidden()
+
+
 def test_moving_over_a_word_shows_where_the_model_looked(page):
     choose(page)
     look = page.locator("#look")
@@ -209,3 +262,10 @@ def test_a_phone_shows_everything_without_scrolling_sideways(page):
     assert width <= PHONE["width"]
     for box in (words.nth(i).bounding_box() for i in range(5)):
         assert box["height"] >= 24 and box["width"] >= 24  # WCAG 2.2, target size
+    page.get_by_role("combobox").select_option("40-beams")
+    more = page.get_by_role("button", name="Show all 40")
+    assert more.bounding_box()["height"] >= 24
+    more.click()
+    expect(page.locator("#beams li:visible")).to_have_count(40)
+    screenshot(page, "phone_beams")
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

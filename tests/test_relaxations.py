@@ -12,6 +12,7 @@ from toy import (
     expected_gradient,
     gradients,
     lower_bound,
+    paths_of,
     relative_error,
     settled,
     toy,
@@ -173,6 +174,32 @@ def rebar_error(estimator):
 def test_rebar_is_unbiased_for_the_lower_bound(tau):
     assert Rebar(temperature=tau).unbiased_for == "lower_bound"
     assert rebar_error(Rebar(temperature=tau)) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("options", "weight"),
+    [
+        (dict(lambda_r=0.3), 0.3),
+        (dict(lambda_r=0.3, batch_sum=True), 0.3 * 2 * NODES),  # captions of every draw
+        (dict(normalise_advantage=True), 0.5),
+    ],
+)
+def test_rebar_weighs_what_its_control_variate_costs_as_the_score(options, weight):
+    """Or lambda_r would leave a part of it in the mean."""
+
+    def update_rule(model, data):
+        p, log_p, _ = paths_of(model, data)
+        held = tf.stop_gradient
+        spoken = held(p) * log_p + weight * p * held(log_p)
+        return tf.reduce_mean(tf.reduce_sum(spoken, axis=0))
+
+    model, data = one_word(Rebar(temperature=0.5, **options))
+    if model.estimator.variance is not None:
+        model.estimator.variance.assign(4.0)
+    odds(model)
+    wanted = gradients(model, lambda: update_rule(model, data))
+    got = expected_gradient(model, data, repeats=NODES)
+    assert relative_error(model, got, wanted) < 1e-3
 
 
 @pytest.mark.parametrize("wrong", [Unpaid, Swapped])

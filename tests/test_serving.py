@@ -6,6 +6,7 @@ these names, and set TF_SERVING_URL to its REST address.
 """
 
 import concurrent.futures
+import gzip
 import json
 import math
 import os
@@ -196,6 +197,44 @@ def test_wrong_addresses(url, method, path, status):
     got, _, answer = ask(url, method, path, body)
     assert got == status
     assert answer.keys() == {"error"} and answer["error"]
+
+
+def test_a_body_may_be_gzip(url):
+    body = gzip.compress(json.dumps({"instances": [b64(GREEN)]}).encode())
+    headers = {"Content-Encoding": "gzip"}
+    status, answered, answer = ask(url, "POST", "/v1/models/toy:predict", body, headers)
+    assert status == 200 and "content-encoding" not in answered
+    assert answer["predictions"][0]["caption"] == "a shape on a green"
+
+
+def test_half_a_gzip_body_is_refused(url):
+    body = gzip.compress(json.dumps({"instances": [b64(GREEN)]}).encode())[:-100]
+    headers = {"Content-Encoding": "gzip"}
+    status, _, answer = ask(url, "POST", "/v1/models/toy:predict", body, headers)
+    assert status == 400 and answer["error"]
+
+
+@pytest.mark.parametrize("path", ["/v1/models/toy", "/v1/models/toy:predict"])
+def test_head_is_malformed_and_has_no_body(url, path):
+    """Only GET and POST are known to its http_rest_api_handler.cc."""
+    status, _, answer = ask(url, "HEAD", path)
+    assert status == 400 and answer == b""
+
+
+@pytest.mark.parametrize("path", ["/v1/models/toy", "/v1/models/toy:predict", "/v1/x"])
+def test_options_is_fine_where_it_names_an_origin(url, path):
+    """As in its http_server.cc; without the flag no CORS header comes with it."""
+    headers = {
+        "Origin": "https://example.org",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type",
+    }
+    status, answered, answer = ask(url, "OPTIONS", path, headers=headers)
+    assert status == 200 and answer == b""
+    assert not [name for name in answered if name.startswith("access-control")]
+    assert ask(url, "OPTIONS", path)[0] == 400
+    assert ask(url, "OPTIONS", path, headers={"Origin": "null"})[0] == 400
+    assert ask(url, "OPTIONS", "/elsewhere", headers=headers)[0] == 404
 
 
 WRONG_BODIES = {

@@ -1,8 +1,11 @@
 """Bad images, big bodies, metrics, logs: refusals say why, and life goes on."""
 
+import concurrent.futures
+import gzip
 import io
 import json
 import logging
+import shutil
 import struct
 import zlib
 
@@ -116,6 +119,159 @@ def test_a_big_body_without_a_length_is_refused(url):
     status, _, answer = ask(url, "POST", "/v1/models/toy:predict", chunks)
     assert status == 413 and "at most" in answer["error"]
     assert predict(url, {"instances": [b64(GOOD)]})[0] == 200
+
+
+def packed(url, body, coding="gzip"):
+    """POST to :predict under a Content-Encoding; (status, headers, answer)."""
+    headers = {"Content-Encoding": coding}
+    return ask(url, "POST", "/v1/models/toy:predict", body, headers)
+
+
+PLAIN = json.dumps({"instances": [b64(GOOD)]}).encode()
+GZIP = gzip.compress(PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        *[(coding, GZIP) for coding in ("gzip", "GZip", "x-gzip", "gzip, identity")],
+        *[(coding, PLAIN) for coding in ("identity", "", " ")],
+        ("gzip", gzip.compress(PLAIN + b" " * (MAX_BODY - len(PLAIN)))),
+    ],
+)
+def test_content_codings_that_are_read(url, coding, body):
+    assert packed(url, body, coding)[0] == 200
+
+
+def test_gzip_is_read_in_chunks_of_no_known_length(url):
+    chunks = (GZIP[at : at + 7] for at in range(0, len(GZIP), 7))
+    assert packed(url, chunks)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "coding", ["deflate", "br", "zstd", "gzip, gzip", "deflate, gzip", "nonsense"]
+)
+def test_other_content_codings_are_refused(url, coding):
+    status, headers, answer = packed(url, GZIP, coding)
+    assert status == 415 and headers["accept-encoding"] == "gzip"
+    assert f"Received: Content-Encoding: {coding}. Send" in answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (PLAIN, "incorrect header check"),
+        (b"", "it breaks off"),
+        (GZIP[:9], "it breaks off"),
+        (GZIP[:-1], "it breaks off"),
+        (GZIP[: len(GZIP) // 2], "it breaks off"),
+        (GZIP[:-8] + bytes(8), "incorrect data check"),
+        (GZIP[:20] + b"xyz" + GZIP[23:], ""),
+        (GZIP + b"more", "bytes follow its end"),
+        (zlib.compress(PLAIN), "incorrect header check"),
+    ],
+)
+def test_what_is_no_gzip_is_refused(url, body, problem):
+    status, _, answer = packed(url, body)
+    assert status == 400 and answer["error"].endswith("leave the header out.")
+    assert problem in answer["error"]
+
+
+@pytest.mark.parametrize("body", [GZIP, gzip.compress(GZIP)])
+def test_gzip_that_nobody_announced_is_explained(url, body):
+    coding = "identity" if body == GZIP else "gzip"
+    status, _, answer = packed(url, body, coding)
+    assert status == 400 and "'Content-Encoding: gzip'" in answer["error"]
+
+
+@pytest.mark.parametrize("size", [MAX_BODY + 1, 100_000_000])
+def test_a_body_is_not_unpacked_beyond_the_limit(url, size):
+    bomb = gzip.compress(bytes(size), mtime=0)
+    assert len(bomb) < MAX_BODY
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: packed(url, bomb), range(8)))
+    for status, _, answer in answers:
+        assert status == 413 and f"at most {MAX_BODY} bytes" in answer["error"]
+    assert predict(url, {"instances": [b64(GOOD)]})[0] == 200
+
+
+def test_cors_headers_come_with_the_flag():
+    headers = {"Origin": "https://example.org"}
+    with running(toy_models(), cors=True) as (url, _):
+        for method, path, expected in (
+            ("OPTIONS", "/v1/models/toy:predict", 200),
+            ("POST", "/v1/models/toy:predict", 200),
+            ("GET", "/v1/models/toy", 200),
+            ("GET", "/v1/models/nobody", 404),
+        ):
+            body = {"instances": [b64(GOOD)]} if method == "POST" else None
+            status, answered, _ = ask(url, method, path, body, headers)
+            assert status == expected
+            assert answered["access-control-allow-origin"] == "*"
+            assert answered["access-control-allow-methods"] == "POST, GET"
+            assert answered["access-control-allow-headers"] == "Content-Type"
+
+
+def test_no_cors_header_comes_without_it(url):
+    headers = {"Origin": "https://example.org"}
+    answered = ask(url, "GET", "/v1/models/toy", headers=headers)[1]
+    assert not [name for name in answered if name.startswith("access-control")]
+
+
+@pytest.fixture(scope="module")
+def resizes_nothing(tmp_path_factory):
+    """The toy, as a model that takes images of 64 x 48 pixels alone."""
+    root = tmp_path_factory.mktemp("models")
+    shutil.copytree(toy_models() / "toy", root / "toy")
+    extra = root / "toy" / "1" / "assets.extra"
+    extra.mkdir()
+    preprocessing = {"image_size": [48, 64], "resize_mode": "none"}
+    (extra / "preprocessing.json").write_text(json.dumps(preprocessing))
+    with running(root) as (url, _):
+        yield url
+
+
+def on_its_side(size):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return picture(size=size, exif=exif)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP"])
+@pytest.mark.parametrize("signature", ["serving_default", "greedy", "beam"])
+def test_an_image_of_another_size_is_told_both_sizes(resizes_nothing, kind, signature):
+    for size, received in ((320, 240), "320 x 240"), ((48, 64), "48 x 64"):
+        image = b64(picture(kind, size=size))
+        body = {"signature_name": signature, "instances": [image]}
+        status, answer = predict(resizes_nothing, body)
+        assert status == 400
+        assert "Expected an image of 64 x 48 pixels" in answer["error"]
+        assert f"Received: {received}." in answer["error"]
+        assert "Resize it" in answer["error"] and "broken" not in answer["error"]
+
+
+def test_an_image_of_the_right_size_is_captioned(resizes_nothing):
+    for image in picture("PNG"), on_its_side((48, 64)):
+        assert predict(resizes_nothing, {"instances": [b64(image)]})[0] == 200
+    status, answer = predict(
+        resizes_nothing, {"instances": [b64(on_its_side((64, 48)))]}
+    )
+    assert status == 400 and "Received: 48 x 64." in answer["error"]
+
+
+def test_a_wrong_size_does_not_fail_its_neighbours(resizes_nothing):
+    images = picture(), picture(size=(65, 48)), b"text"
+    rows = [b64(image) for image in images]
+    status, answer = predict(resizes_nothing, {"instances": rows})
+    first, second, third = answer["predictions"]
+    assert status == 200 and first["caption"] and not first["error"]
+    assert second["caption"] == "" and "Received: 65 x 48." in second["error"]
+    assert "JPEG, PNG" in third["error"]
+
+
+def test_a_broken_image_is_not_said_to_have_another_size(resizes_nothing):
+    status, answer = predict(resizes_nothing, {"instances": [b64(png_header(64, 48))]})
+    assert status == 400 and "pixels (width x height)" not in answer["error"]
 
 
 def test_deep_json_is_refused(url):

@@ -20,7 +20,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # its own, be it at the top or inside a function.
 ORDER = [
     "vocabulary presets files caches memory losses logs updates diagnostics "
-    "image_headers",
+    "image_headers efficientnet_lite hub inputs origins",
     "images attention detector estimators encoder storage meteor word_vectors",
     "recurrence metrics visualisation decoding datasets scheduled_sampling",
     "decoder grounding generation export",

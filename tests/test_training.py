@@ -6,6 +6,8 @@ import functools
 import itertools
 import json
 import os
+import re
+import shutil
 import types
 
 import keras
@@ -579,6 +581,141 @@ def test_another_recipe_is_refused(quick, tmp_path):
     assert (tmp_path / "checkpoint.npz").read_bytes() == before
 
 
+def own_copy(folder):
+    """The own data in a folder of their own, and the command that trains on them."""
+    shutil.copytree(own_run.workplace() / "own", folder / "photos")
+    command = own_run.train_arguments(folder / "run")
+    command[command.index("--data") + 1] = str(folder / "photos")
+    return folder / "photos" / "captions.csv", command
+
+
+def replaced(old, new, *, times=-1):
+    return lambda file: file.write_text(file.read_text().replace(old, new, times))
+
+
+def edit_all_else(file):
+    """Captions, images and pixels; the words stay the same, and as frequent."""
+    images, rows = file.parent / "images", file.read_text().splitlines(True)
+    of = {i: [row for row in rows if row.startswith(f"train{i}.png")] for i in (3, 5)}
+    rows = [row for row in rows if row not in of[5]]
+    rows += [row.replace("train5", "more") for row in of[5]]
+    text = "".join(rows).replace(of[3][0], of[3][0].replace("A ", "a "))
+    file.write_text(text.replace("validation1.png,A ", "validation1.png,one "))
+    shutil.copy(images / "train5.png", images / "more.png")
+    shutil.copy(images / "test0.png", images / "train0.png")
+
+
+EDITS = {
+    # As many words as before, which is how it once went unnoticed.
+    replaced("red", "crimson"): [
+        "words added: crimson; words removed: red;",
+        "[0-9]+ images with other captions, e.g. train[0-9]+.png, in train",
+    ],
+    edit_all_else: [
+        "but 1 image added, e.g. more.png, in train",
+        "1 image removed, e.g. train5.png, in train",
+        "1 image with other captions, e.g. train3.png, in train",
+        "1 image with other pixels, e.g. train0.png, in train",
+        "1 image with other captions, e.g. validation1.png, in validation",
+    ],
+}
+
+
+def test_a_run_does_not_go_on_with_other_words_or_data(
+    quick, tmp_path, capsys, monkeypatch
+):
+    """It says which, touches nothing, and goes on once they are back."""
+    monkeypatch.setattr(training, "load", datasets.load)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    monkeypatch.setenv("SAT_TF_CACHE", str(tmp_path / "cache"))
+    file, command = own_copy(tmp_path)
+    assert cli.main(command) == 0
+    checkpoint = tmp_path / "run" / "checkpoint.npz"
+    before, rows = checkpoint.read_bytes(), file.read_text()
+    pixels = (file.parent / "images" / "train0.png").read_bytes()
+    quick.used.clear()
+    for edit, said in EDITS.items():
+        edit(file)
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)  # as was once told
+        capsys.readouterr()
+        assert cli.main(command) == 2
+        errors = capsys.readouterr().err
+        for what in said:
+            assert re.search(what, errors), errors
+        assert "another --out" in errors and "put the data back" in errors
+        file.write_text(rows)
+        (file.parent / "images" / "train0.png").write_bytes(pixels)
+    assert not quick.used and checkpoint.read_bytes() == before
+    replaced("test0.png,A ", "test0.png,one ")(file)  # of which it knows nothing
+    assert cli.main(command) == 0
+
+
+def test_a_run_of_an_older_version_says_that_it_cannot_tell(quick, tmp_path, capsys):
+    quick.train(tmp_path, warm_up=0)
+    (tmp_path / "origins.json").unlink()
+    quick.train(tmp_path, warm_up=0)
+    assert "did not note its words and data" in capsys.readouterr().err
+    quick.train(tmp_path, warm_up=0)  # now it did
+    assert not capsys.readouterr().err
+
+
+def test_the_same_words_with_other_ids(quick, tmp_path):
+    """What another count of them makes of a vocabulary."""
+    quick.train(tmp_path)
+    path = tmp_path / "origins.json"
+    note = json.loads(path.read_text())
+    note["words"][3:5] = reversed(note["words"][3:5])
+    path.write_text(json.dumps(note))
+    with pytest.raises(ValueError, match="but words with other ids: .*, "):
+        quick.train(tmp_path)
+
+
+def test_a_checkpoint_of_another_layout_is_refused(quick, tmp_path):
+    quick.train(tmp_path)
+    path = tmp_path / "checkpoint.npz"
+    with np.load(path) as arrays:
+        kept = dict(arrays)
+    del kept["00003"]
+    np.savez(path, **kept)
+    with pytest.raises(ValueError, match="whose checkpoint another version"):
+        quick.train(tmp_path)
+
+
+def test_a_second_run_in_one_folder_is_refused_and_names_the_first(
+    quick, tmp_path, capsys
+):
+    """Before it writes a thing; a killed first is no hindrance."""
+    command = own_run.train_arguments(tmp_path)
+    code = (
+        "import pathlib, sys, time; from sat_tf.files import alone\n"
+        "with alone(sys.argv[1]): print('held', flush=True); time.sleep(600)"
+    )
+    first = own_run.sat_tf_process(tmp_path, code=code)
+    try:
+        assert first.stdout.readline() == "held\n"
+        assert cli.main(command) == 2
+        errors = capsys.readouterr().err
+        assert f"in use by process {first.pid} on" in errors
+        assert str(tmp_path) in errors and "another --out" in errors
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    finally:
+        first.kill()
+        first.communicate()
+    assert cli.main(command) == 0
+    assert cli.main(command) == 0  # the lock's file is still there
+
+
+def test_a_file_system_without_locks_is_said_and_no_hindrance(
+    quick, tmp_path, capsys, monkeypatch
+):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("sat_tf.files.fcntl.flock", flock)
+    quick.train(tmp_path)
+    assert "cannot be locked (No locks available)" in capsys.readouterr().err
+
+
 def test_validation_rows_hold_attention_health(monkeypatch, capsys):
     """From the captions as they were spoken; a collapse is said on standard error."""
     uniform = np.full((3, 2, 2), 0.25)
@@ -653,6 +790,95 @@ def test_every_preset_makes_an_estimator_and_an_optimizer(name):
     optimizer = training.make_optimizer(preset, 100)
     assert float(optimizer.learning_rate) == pytest.approx(preset.learning_rate)
     assert Preset.from_json(preset.to_json()) == preset
+
+
+VALUES = {
+    "samples": 5,
+    "reward": "to_go",
+    "baseline": "none",
+    "lambda_r": 0.3,
+    "lambda_e": 0.02,
+    "semi_sampling": 0.25,
+    "coin": "step",
+    "batch_sum": True,
+    "baseline_steps": 7,
+    "normalise_advantage": True,
+    "temperature": 0.9,
+    "final_temperature": 0.4,
+    "anneal_steps": 30,
+    "carry": "sampled",
+    "top_k": 2,
+    "proposal": "inference",
+}
+
+
+@pytest.mark.parametrize("name", training.ESTIMATORS)
+def test_a_recipe_gives_an_estimator_all_that_its_bases_take(name):
+    kind = training.ESTIMATORS[name]
+    config = kind(**Preset(**VALUES).estimator_options(kind)).get_config()
+    taken = kind.options(carry="sampled")
+    assert taken <= VALUES.keys()
+    for option in taken:
+        assert config[option] == VALUES[option], option
+    own = {k for k in config if k in VALUES} - set(kind.settled)
+    assert taken == own  # nothing that is kept cannot be chosen
+
+
+def test_the_papers_rule_with_another_baseline():
+    """`--preset paper --estimator rloo` differs in nothing but the baseline."""
+    rloo = training.ESTIMATORS["rloo"]
+    estimator = rloo(**PAPER.estimator_options(rloo))
+    for option in ("lambda_r", "lambda_e", "semi_sampling", "coin", "reward"):
+        assert getattr(estimator, option) == getattr(PAPER, option)
+    assert estimator.baseline == "leave_one_out"
+    assert (estimator.lambda_e, estimator.semi_sampling) == (0.01, 0.5)
+
+
+@pytest.mark.parametrize("command", ["train", "bench-estimators"])
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        (
+            ("estimator=rloo", "temperature=0.3"),
+            "Expected options that the estimator rloo takes: baseline_steps, "
+            "batch_sum, coin, lambda_e, lambda_r, normalise_advantage, reward, "
+            "samples, semi_sampling. Received: temperature=0.3.",
+        ),
+        (("estimator=rloo", "baseline=none"), "Received: baseline='none'"),
+        (("estimator=rebar", "anneal_steps=9"), "gumbel_softmax, straight_through"),
+        (("estimator=rebar", "semi_sampling=0.5"), "reinforce, rloo"),
+        (("estimator=step_marginal", "samples=4"), "takes: carry, top_k. Received"),
+        (("estimator=soft", "samples=4"), "soft takes: it has none. Received"),
+        (("estimator=soft", "warm_up=2"), "Expected an estimator that draws places"),
+        (("estimator=soft", "attention_rule=argmax"), "attention_rule changes nothing"),
+        (("beam=1", "consensus=0.3"), "Expected beam=2 or more, without which"),
+        (("teacher_captions=3",), "Expected a teacher"),
+        (("trunk=vgg19", "encoder_rate=0.1"), "Expected a trunk that is trained"),
+        (("initial_state=learned", "initial_gain=0.5"), "initial_state=annotations"),
+    ],
+)
+def test_an_option_that_nothing_takes_is_refused(
+    command, pairs, said, tmp_path, capsys
+):
+    """Before any data is read, and only if somebody asked for it."""
+    out = tmp_path / "out"
+    given = [command, "--preset", "scenes", "--data", "none", "--out", str(out)]
+    given += [text for pair in pairs for text in ("--set", pair)]
+    assert cli.main(given) == 2
+    errors = capsys.readouterr().err
+    assert said in errors and "Leave" in errors
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("estimator", training.ESTIMATORS)
+def test_what_a_preset_brings_along_is_no_mistake(name, estimator):
+    preset = PRESETS[name].replace(estimator=estimator)
+    training.refuse_unheard(preset, {"estimator"})
+    off = {"beam": 1, "consensus": None, "detection": 0.0, "warm_up": 0}
+    training.refuse_unheard(
+        preset.replace(**off), off.keys()
+    )  # as much as to say: without
 
 
 def test_rate_falls_on_a_cosine_from_first_to_last():

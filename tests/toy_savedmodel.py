@@ -15,9 +15,9 @@ WORDS = tf.constant(["a", "shape", "on", "red", "green", "blue"])
 class Toy(tf.Module):
     """Captions an image by its brightest channel; looks at its brightest cells."""
 
-    def __init__(self, tag="a"):
+    def __init__(self, tag="a", n_beams=N_BEAMS):
         super().__init__()
-        self.tag = tf.Variable(tag)
+        self.tag, self.n_beams = tf.Variable(tag), n_beams
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
     def from_bytes(self, image_bytes):
@@ -27,9 +27,9 @@ class Toy(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
     def beam(self, image_bytes):
         outputs = self.from_bytes(image_bytes)
-        others = [outputs["caption"] + f" {i}" for i in range(1, N_BEAMS)]
+        others = [outputs["caption"] + f" {i}" for i in range(1, self.n_beams)]
         outputs["beam_captions"] = tf.stack([outputs["caption"], *others], 1)
-        drop = tf.range(N_BEAMS, dtype=tf.float32)
+        drop = tf.range(self.n_beams, dtype=tf.float32)
         outputs["beam_scores"] = outputs["score"][:, tf.newaxis] - drop
         return outputs
 

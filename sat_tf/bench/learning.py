@@ -26,6 +26,7 @@ from sat_tf.estimators import Soft
 from sat_tf.evaluation import cached_inputs, predict, scene_scores
 from sat_tf.memory import keep_freed_memory
 from sat_tf.training import make_optimizer
+from sat_tf.updates import build
 
 EVALUATIONS = 12  # per run, at equal distances
 JUDGED = 250  # validation images at most
@@ -55,11 +56,9 @@ def learn(plan, name, seed):
     estimator = captioner.estimator
     if captioner.encoder.network is not None:
         captioner.encoder.network.trainable = False
-    captioner.seeds.state.assign([seed, 0])
     constant = plan.preset.replace(final_rate=plan.preset.learning_rate)
-    optimizer = make_optimizer(constant, 1)
-    captioner.compile(optimizer=optimizer)
-    optimizer.build(captioner.trainable_variables)
+    captioner.compile(optimizer=make_optimizer(constant, 1))
+    build(captioner)  # now, for `_trace` to take back what it does to it
     batches = _training_batches(plan, captioner, seed)
     judge = _judge(plan, captioner)
     warm_up, soft = _warm_up_seconds(plan, estimator, name), Soft()

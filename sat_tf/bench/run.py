@@ -7,7 +7,7 @@ from sat_tf import storage
 from sat_tf.bench import gradients, learning, report, start
 from sat_tf.bench.units import Unit, work_off
 from sat_tf.datasets import load
-from sat_tf.files import replacing
+from sat_tf.files import alone, replacing
 
 
 def bench(plan, names=None, seeds=3, *, quiet=False):
@@ -24,7 +24,7 @@ def bench(plan, names=None, seeds=3, *, quiet=False):
 
     Raises:
         ValueError: an unknown estimator, model or data set, or `out` is of another
-            plan.
+            plan or in use by another process.
     """
     known = start.variants(plan.preset)
     names = list(names or known)
@@ -38,7 +38,13 @@ def bench(plan, names=None, seeds=3, *, quiet=False):
     if plan.model is not None:
         storage.find(plan.model)
     load(plan.data, "train", data_dir=plan.data_dir)
-    _open(plan)
+    with alone(plan.out):
+        _open(plan)
+        work_off(_units(plan, names, seeds), quiet=quiet)
+        return report.write(plan.out)
+
+
+def _units(plan, names, seeds):
     units = []
     if plan.model is None:
         units.append(Unit(plan.out / "start.json", start.train_start, (plan,)))
@@ -50,8 +56,7 @@ def bench(plan, names=None, seeds=3, *, quiet=False):
         for seed in range(seeds)
         for name in names
     ]
-    work_off(units, quiet=quiet)
-    return report.write(plan.out)
+    return units
 
 
 def _open(plan):

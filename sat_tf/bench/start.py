@@ -7,7 +7,7 @@ import keras
 
 from sat_tf import storage
 from sat_tf.captioner import ShowAttendTell
-from sat_tf.estimators import ESTIMATORS
+from sat_tf.estimators import ESTIMATORS, kind_of
 from sat_tf.presets import PAPER, Preset
 from sat_tf.training import train
 
@@ -57,7 +57,7 @@ def variants(preset):
     reward to go; and `recommended`, what the preset says; it learns with the preset's
     soft warm-up.
     """
-    kind = ESTIMATORS[preset.estimator]
+    kind = kind_of(preset.estimator)
     return {
         **{name: (name, {}) for name in ESTIMATORS},
         PAPER_NAME: ("reinforce", PAPER.estimator_options(ESTIMATORS["reinforce"])),

@@ -39,6 +39,11 @@ def load(data, split, *, data_dir=None):
     Raises:
         ValueError: no such data or split, a missing file, an image in two splits.
     """
+    return read_split(prepare(data, data_dir), str(data), split)
+
+
+def prepare(data, data_dir=None):
+    """The TFDS builder of `data`, prepared; arguments and errors as for `load`."""
     builder = open_builder(data, data_dir)
     try:
         with quiet():
@@ -48,7 +53,7 @@ def load(data, split, *, data_dir=None):
             f"Expected the files of {data}. Received: data_dir={data_dir!r} and "
             f"nothing prepared before. {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
         ) from error
-    return read_split(builder, str(data), split)
+    return builder
 
 
 def open_builder(data, data_dir=None):
@@ -78,4 +83,4 @@ def source_of(data, data_dir=None):
             f"Expected a data set ({', '.join(BUILDERS)}) or the path of your own "
             f"data. Received: data={str(data)!r}. Check the name or the path."
         )
-    return OwnData, data
+    return OwnData, pathlib.Path(data).resolve()

@@ -1,14 +1,18 @@
 """What is in a data set, and what is wrong with it, before hours are spent on it."""
 
 import collections
+import contextlib
 import dataclasses
 import hashlib
 
 import tensorflow as tf
 import tqdm
 
-from sat_tf import datasets, images
-from sat_tf.datasets import folder, records
+from sat_tf import datasets, images, presets
+from sat_tf.datasets import records
+from sat_tf.datasets.rows import Place
+from sat_tf.datasets.split import no_split, read_split
+from sat_tf.datasets.split_names import ACCEPTED, split_name
 from sat_tf.vocabulary import UNK, Vocabulary
 
 _SHOWN = 5
@@ -20,10 +24,14 @@ class Report:
 
     Attributes:
         data: name or path.
+        errors: what `train` refuses the data for, in its words.
+        warnings: what it leaves out, and goes on without.
+        notes: what was decided in the data's stead.
         splits: per split, the number of usable `images` and their `captions`.
         in_two_splits: an error; nothing can be trained on such data.
         same_content: pairs of names with the very same file, in different splits.
         missing: listed, but not found.
+        ambiguous: several files have the name.
         undecodable: found, but not an image.
         without_captions: images that no caption speaks of.
         empty_captions: images with an empty caption.
@@ -33,10 +41,14 @@ class Report:
     """
 
     data: str
+    errors: list = dataclasses.field(default_factory=list)
+    warnings: list = dataclasses.field(default_factory=list)
+    notes: list = dataclasses.field(default_factory=list)
     splits: dict = dataclasses.field(default_factory=dict)
     in_two_splits: list = dataclasses.field(default_factory=list)
     same_content: list = dataclasses.field(default_factory=list)
     missing: list = dataclasses.field(default_factory=list)
+    ambiguous: list = dataclasses.field(default_factory=list)
     undecodable: list = dataclasses.field(default_factory=list)
     without_captions: list = dataclasses.field(default_factory=list)
     empty_captions: list = dataclasses.field(default_factory=list)
@@ -46,9 +58,8 @@ class Report:
 
     @property
     def ok(self):
-        """Whether training can start: no image in two splits, some in each."""
-        usable = [counts["images"] for counts in self.splits.values()]
-        return bool(usable) and min(usable) > 0 and not self.in_two_splits
+        """Whether training can start."""
+        return not self.errors
 
     def to_dict(self):
         """The findings for JSON, with `ok`."""
@@ -66,13 +77,20 @@ class Report:
             )
         if self.vocabulary_size:
             yield f"  vocabulary: {self.vocabulary_size} words from train"
+        for kind in ("errors", "warnings", "notes"):
+            for text in getattr(self, kind):
+                yield f"  {kind[:-1].upper()}: {text}"
         for title, found, fix in [
-            ("ERROR in two splits", self.in_two_splits, "keep each in one"),
+            ("in two splits", self.in_two_splits, "keep each in one"),
             ("same file in two splits", self.same_content, "remove one of each"),
             ("missing", self.missing, "add them, or go on without"),
+            (
+                "ambiguous",
+                self.ambiguous,
+                "say the folder too, as in a/x.jpg",
+            ),
             ("undecodable", self.undecodable, "save anew as JPEG or PNG"),
             ("without captions", self.without_captions, "left out"),
-            ("with an empty caption", self.empty_captions, "the caption is left out"),
             ("with a caption twice", self.duplicate_captions, "kept; remove one"),
         ]:
             if found:
@@ -90,21 +108,89 @@ def check(data, data_dir=None, *, max_size=10_000):
         max_size: of the vocabulary whose coverage is reported.
 
     Returns:
-        A `Report`.
+        A `Report`; what `train` would refuse the data for is in its `errors`.
 
     Raises:
-        ValueError: a caption file is missing or unreadable, as `datasets.load`.
+        ValueError: there is no such data set or path.
     """
-    found, read = _open(data, data_dir)
-    report = Report(str(data), in_two_splits=records.in_two_splits(found))
-    report.splits = {r.split: {"images": 0, "captions": 0} for r in found}
+    source = datasets.source_of(data, data_dir)
+    report = Report(str(data))
+    try:
+        found, read = _open(data, data_dir, source)
+    except ValueError as error:
+        report.errors.append(str(error))
+        return report
+    report.warnings += records.complaints(found)
+    report.notes += records.notes(found)
+    report.in_two_splits += records.in_two_splits(found)
+    with _refusals(report):
+        records.refuse_leaks(found)
+    captions = _read_images(report, found, read)
+    for split in ("train", "validation"):
+        if split not in report.splits:
+            report.errors.append(str(no_split(data, split, report.splits)))
+    _cover(report, captions, max_size)
+    return report
+
+
+@contextlib.contextmanager
+def _refusals(report):
+    """Puts an error that `train` stops at into the report."""
+    try:
+        yield
+    except ValueError as error:
+        report.errors.append(str(error))
+
+
+def _open(data, data_dir, source):
+    """Records of a data set and the iterable that reads their images."""
+    if source is not None:
+        builder, path = source
+        found = builder.read_records(path)
+        return found, records.read_all(found)
+    builder = datasets.prepare(data, data_dir)
+    splits = [read_split(builder, str(data), split) for split in builder.info.splits]
+    found = [
+        _record(split, name, texts)
+        for split in splits
+        for name, texts in zip(split.file_names, split.captions, strict=True)
+    ]
+    contents = (contents for split in splits for contents in split.images)
+    return found, map(_read_prepared, found, contents)
+
+
+def _record(split, name, texts):
+    captions, empty = records.with_words(texts)
+    place = Place(split.name, "image", name)
+    return records.Record(
+        name=name,
+        split=split_name(split.split),
+        captions=captions,
+        empty=(place,) * len(empty),
+        problem=None if captions else "without captions",
+    )
+
+
+def _read_prepared(record, contents):
+    try:
+        images.decode(contents)
+    except tf.errors.InvalidArgumentError:
+        return record, None, "undecodable"
+    return record, contents.numpy(), record.problem
+
+
+def _read_images(report, found, read):
+    """Counts what the images and captions are like; the captions per split."""
+    order = dict.fromkeys([*ACCEPTED, *(record.split for record in found)])
+    there = {record.split for record in found}
+    report.splits = {s: {"images": 0, "captions": 0} for s in order if s in there}
     captions = collections.defaultdict(list)
+    problems = collections.defaultdict(lambda: collections.defaultdict(list))
     contents_seen = {}
     for record, contents, problem in tqdm.tqdm(read, total=len(found), unit="image"):
         if problem:
-            getattr(report, problem).append(record.name)
-        elif not record.captions:
-            report.without_captions.append(record.name)
+            getattr(report, problem.replace(" ", "_")).append(record.name)
+            problems[record.split][problem].append(record.name)
         else:
             report.splits[record.split]["images"] += 1
             report.splits[record.split]["captions"] += len(record.captions)
@@ -114,41 +200,14 @@ def check(data, data_dir=None, *, max_size=10_000):
             first = contents_seen.setdefault(content, record)
             if first.split != record.split and first.name != record.name:
                 report.same_content.append((first.name, record.name))
-        if record.n_empty:
+        if record.empty:
             report.empty_captions.append(record.name)
         if len(set(record.captions)) < len(record.captions):
             report.duplicate_captions.append(record.name)
-    _cover(report, captions, max_size)
-    return report
-
-
-def _open(data, data_dir):
-    """Records of a data set and the iterable that reads their images."""
-    if (source := datasets.source_of(data, data_dir)) is not None:
-        builder, path = source
-        found = builder.read_records(path)
-        return found, records.read_all(found)
-    builder = datasets.open_builder(data, data_dir)
-    with folder.quiet():
-        builder.download_and_prepare()
-    splits = [datasets.load(data, s, data_dir=data_dir) for s in builder.info.splits]
-    found = [
-        records.Record(
-            name, split.split, tuple(filter(None, texts)), texts.count(""), None
-        )
-        for split in splits
-        for name, texts in zip(split.file_names, split.captions, strict=True)
-    ]
-    contents = (contents for split in splits for contents in split.images)
-    return found, map(_read_prepared, found, contents)
-
-
-def _read_prepared(record, contents):
-    try:
-        images.decode(contents)
-    except tf.errors.InvalidArgumentError:
-        return record, None, "undecodable"
-    return record, contents.numpy(), None
+    for split, names in problems.items():
+        with _refusals(report):
+            records.left_out(names, split, report.splits[split]["images"])
+    return captions
 
 
 def _cover(report, captions, max_size):
@@ -159,3 +218,12 @@ def _cover(report, captions, max_size):
     for split, texts in captions.items():
         ids = [i for text in texts for i in vocabulary.encode(text)[:-1]]
         report.coverage[split] = 1 - ids.count(UNK) / max(1, len(ids))
+    for min_count in sorted({p.min_count for p in presets.PRESETS.values()}):
+        try:
+            Vocabulary.from_captions(captions["train"], max_size, min_count)
+        except ValueError as error:
+            names = [n for n, p in presets.PRESETS.items() if p.min_count == min_count]
+            report.warnings.append(
+                f"With the preset {' or '.join(names)} as it is, train refuses this: "
+                f"{error}"
+            )

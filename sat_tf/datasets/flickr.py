@@ -2,7 +2,10 @@
 
 import pathlib
 
-from sat_tf.datasets import readers, records
+from sat_tf.datasets import readers, tables
+from sat_tf.datasets.grouping import group
+from sat_tf.datasets.image_index import ImageIndex
+from sat_tf.datasets.rows import Place, Row, read_text
 
 _LISTS = {"train": "train", "dev": "validation", "test": "test"}
 
@@ -14,37 +17,45 @@ def read_records(source, token_file, prefix, need_lists=True):
         source: the folder; `dataset_*.json` in it is read instead of the text files.
         token_file: name of the caption file.
         prefix: the lists of splits are `{prefix}.{train,dev,test}Images.txt`.
-        need_lists: whether images are left unsplit an error, or split by a hash.
+        need_lists: whether images left unsplit are an error, or split by a hash.
 
     Raises:
         ValueError: a file is missing.
     """
     source = pathlib.Path(source)
-    index = records.ImageIndex(source)
+    index = ImageIndex(source)
     karpathy = sorted(source.glob("dataset_*.json"))
     if karpathy:
-        return records.group(readers.read_rows(karpathy[0]), index)
-    if not (source / token_file).is_file():
-        raise _missing(source, f"{token_file} or dataset_*.json")
-    captions = readers.read_token_file(source / token_file)
-    splits = {
-        split: (source / f"{prefix}.{part}Images.txt")
-        for part, split in _LISTS.items()
-        if (source / f"{prefix}.{part}Images.txt").is_file()
-    }
-    if not splits and need_lists:
+        return group(readers.read_rows(karpathy[0]), index)
+    token_file = source / token_file
+    if not token_file.is_file():
+        raise _missing(source, f"{token_file.name} or dataset_*.json")
+    captions = tables.read_tokens(token_file, read_text(token_file))
+    listed = read_lists(source, prefix)
+    if not listed and need_lists:
         raise _missing(source, f"{prefix}.trainImages.txt, .devImages.txt or .test...")
-    if not splits:
-        return records.group(captions, index)
-    # Every listed image, captioned or not; images in no list are not part of the data.
-    rows = [
-        (name, None, split)
-        for split, path in splits.items()
-        for name in path.read_text("utf-8").split()
+    return group(only_listed(captions, listed), index)
+
+
+def read_lists(source, prefix="*"):
+    """Rows of the images in `{prefix}.{train,dev,test}Images.txt`, without captions."""
+    return [
+        Row(name, None, split, Place(str(path), "line", line))
+        for part, split in _LISTS.items()
+        for path in sorted(source.glob(f"{prefix}.{part}Images.txt"))
+        for line, name in enumerate(read_text(path).split("\n"), 1)
+        if name.strip()
     ]
-    listed = {name: split for name, _, split in rows}
-    rows += [(name, text, listed[name]) for name, text, _ in captions if name in listed]
-    return records.group(rows, index)
+
+
+def only_listed(captions, listed):
+    """Every listed image, captioned or not; images in no list are no part of the data.
+
+    All of `captions`, where no image is listed.
+    """
+    splits = {row.name.strip(): row.split for row in listed}
+    named = [row._replace(split=splits.get(row.name.strip())) for row in captions]
+    return [*listed, *(r for r in named if r.split)] if listed else captions
 
 
 def _missing(source, name):

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import pathlib
 import sys
+import warnings
 
 import absl.logging
 import tensorflow_datasets as tfds
@@ -31,9 +32,11 @@ class Source(tfds.core.BuilderConfig):
 
     Attributes:
         path: the folder or caption file.
+        notes: what was decided in the data's stead, see `records.notes`.
     """
 
     path: str = ""
+    notes: tuple = ()
 
 
 class FolderBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC, skip_registration=True):
@@ -57,8 +60,15 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC, skip_registration=
     def from_source(cls, source, data_dir=None):
         """A builder over the files at `source`, preparing into `data_dir`."""
         source = pathlib.Path(source).resolve()
-        content = records.fingerprint(cls.read_records(source))
-        config = Source(name=f"{source.stem}-{content[:12]}", path=os.fspath(source))
+        found = cls.read_records(source)
+        for complaint in records.complaints(found):
+            warnings.warn(complaint, stacklevel=2)
+        content = records.fingerprint(found)
+        config = Source(
+            name=f"{source.stem}-{content[:12]}",
+            path=os.fspath(source),
+            notes=tuple(records.notes(found)),
+        )
         with quiet():  # TFDS warns of a configuration it does not know
             return cls(config=config, data_dir=data_dir)
 

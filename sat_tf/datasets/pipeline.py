@@ -11,15 +11,18 @@ _PARALLEL_READS = 2
 _PREFETCH = 4
 
 
-def batch_order(lengths, batch_size, seed, epoch):
+def batch_order(lengths, counts, n_batches, seed, epoch):
     """Batches of captions of near-equal length, in random order.
 
     "we randomly sample a length and retrieve a mini-batch of size 64 of that length"
     (section 4.3), so that little is computed on padding. Every caption occurs once.
+    Captions come in units that are never torn apart: one each, or all of an image.
 
     Args:
-        lengths: words of each caption, `[N]`.
-        batch_size: captions per batch; one batch may hold fewer.
+        lengths: words of the longest caption of each unit, `[N]`.
+        counts: captions of each unit, `[N]`.
+        n_batches: as many as there are to be, of about as many captions each. No unit
+            may hold more than its share, or some batches may be empty.
         seed, epoch: the same give the same batches.
 
     Returns:
@@ -28,27 +31,31 @@ def batch_order(lengths, batch_size, seed, epoch):
     rng = np.random.default_rng([seed, epoch])
     shuffled = rng.permutation(len(lengths))
     by_length = shuffled[np.argsort(np.asarray(lengths)[shuffled], kind="stable")]
-    n_batches = -(-len(lengths) // batch_size)
-    sizes = np.full(n_batches, batch_size)
-    # The short batch takes any place: at the end it would always be the longest.
-    sizes[rng.integers(n_batches)] -= n_batches * batch_size - len(lengths)
-    batches = np.split(by_length, np.cumsum(sizes)[:-1])
+    counts = np.asarray(counts)[by_length]
+    # The captions in a row, cut into equal shares: a unit goes where it starts.
+    share = (np.cumsum(counts) - counts) * n_batches // counts.sum()
+    batches = np.split(by_length, np.searchsorted(share, np.arange(1, n_batches)))
     return [batches[i] for i in rng.permutation(n_batches)]
 
 
 class Schedule:
     """Which captions make up which training step; a pure function of the step.
 
+    All batches have the same number of rows, as XLA compiles the update anew for every
+    other number. Those left over are filled up with padding, which counts for nothing.
+
     Args:
         captions: per image, its captions.
         vocabulary: a `Vocabulary`.
         batch_size: captions per batch (about, when `together`).
         seed: of the order.
-        together: all captions of an image in one batch, so that a trunk that is
-            trained sees the image once; costs more padding.
+        together: all captions of an image in one batch (if they are no more than
+            `batch_size`), so that a trunk that is trained sees the image once; costs
+            more padding.
 
     Attributes:
         steps_per_epoch: batches that hold every caption once.
+        rows: of every batch, captions and filling.
     """
 
     def __init__(self, captions, vocabulary, *, batch_size, seed, together=False):
@@ -56,18 +63,25 @@ class Schedule:
         self.images, self.tokens = _flatten(captions, vocabulary)
         self._lengths = np.array([len(tokens) for tokens in self.tokens])
         # A unit is drawn as a whole: one caption, or all of an image.
-        starts = np.arange(len(self.tokens))
-        if together:
-            starts = np.flatnonzero(np.diff(self.images, prepend=-1))
-            batch_size = max(1, round(batch_size * len(starts) / len(self.tokens)))
-        self._units = np.split(np.arange(len(self.tokens)), starts[1:])
+        place = np.concatenate([np.arange(len(texts)) for texts in captions])
+        starts = np.flatnonzero(place % (batch_size if together else 1) == 0)
+        counts = np.diff(starts, append=len(self.tokens))
+        total, most = counts.sum(), counts.max()
+        units_per_batch = max(1, round(batch_size * len(counts) / total))
+        # No more batches than leave room for the largest unit in each.
+        steps = min(-(-len(counts) // units_per_batch), total // most)
+        self.steps_per_epoch = int(steps)
+        # A batch holds the units that start in its share of the captions, and these
+        # start at multiples of `step`: so many and the rest of the last unit.
+        step = np.gcd.reduce(counts)
+        self.rows = int(step * (-(-total // (steps * step)) - 1) + most)
+        self._units = np.split(np.arange(total), starts[1:])
         self._order = functools.lru_cache(maxsize=2)(
             # Two, for reads in parallel may lie on both sides of an epoch's end.
             lambda epoch: batch_order(
-                np.maximum.reduceat(self._lengths, starts), batch_size, seed, epoch
+                np.maximum.reduceat(self._lengths, starts), counts, steps, seed, epoch
             )
         )
-        self.steps_per_epoch = -(-len(starts) // batch_size)
 
     def captions(self, step):
         """Indices `[B]`, into all captions, of a step from 0."""
@@ -75,22 +89,29 @@ class Schedule:
         return np.concatenate([self._units[i] for i in self._order(epoch)[place]])
 
     def batch(self, step):
-        """Image indices `[B]` and padded tokens int32 `[B, T]` of a step from 0."""
+        """Image indices `[rows]` and padded tokens int32 `[rows, T]` of a step from 0.
+
+        The rows that fill it up name an image of the batch and say nothing of it.
+        """
         chosen = self.captions(step)
-        return self.images[chosen], _pad([self.tokens[i] for i in chosen])
+        images, tokens = self.images[chosen], _pad([self.tokens[i] for i in chosen])
+        filling = self.rows - len(chosen)
+        images = np.pad(images, (0, filling), mode="edge")
+        return images, np.pad(tokens, ((0, filling), (0, 0)), constant_values=PAD)
 
     def padding_share(self, epoch=0):
         """Share of token positions of an epoch that are padding."""
         steps = range(self.steps_per_epoch)
         batches = [self.captions(epoch * self.steps_per_epoch + i) for i in steps]
-        positions = sum(self._lengths[batch].max() * len(batch) for batch in batches)
+        positions = sum(self._lengths[batch].max() * self.rows for batch in batches)
         return 1 - self._lengths.sum() / positions
 
 
 def training_batches(cache, schedule, *, key, start_step=0):
     """Endless batches of `{key: [images, ..], "rows": [B], "tokens": int32 [B, T]}`.
 
-    Every image of a batch is read once; `rows` says which one a caption is about.
+    Every image of a batch is read once; `rows` says which one a caption is about. B is
+    `schedule.rows` in all of them.
 
     Args:
         cache: an `ArrayCache` with one record per image.

@@ -4,19 +4,23 @@ import collections
 import concurrent.futures
 import dataclasses
 import hashlib
-import os
 import pathlib
 import warnings
 
 import tensorflow as tf
 
 from sat_tf import images
+from sat_tf.datasets.rows import said
+from sat_tf.datasets.split_names import ACCEPTED
+from sat_tf.vocabulary import tokenise
 
-IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .bmp .gif .webp .tif .tiff".split()
-)
-# What data sets call their splits, and what TFDS calls them.
-SPLITS = {"val": "validation", "dev": "validation", "valid": "validation"}
+# Why an image is left out, and what to do about it.
+PROBLEMS = {
+    "missing": "Put the image folder beside the caption file.",
+    "ambiguous": "Several files have that name: write the folder too, as in a/x.jpg.",
+    "undecodable": "Save them anew as JPEG or PNG.",
+    "without captions": "Write captions for them.",
+}
 _READERS = 4
 _CHUNK = 64
 
@@ -26,93 +30,84 @@ class Record:
     """One image of one split, as some file lists it.
 
     Attributes:
-        name: as in the caption file.
+        name: as in the caption file, with `/` between folders.
         split: TFDS's name of it.
-        captions: as written, the empty ones left out.
-        n_empty: how many were left out.
-        path: the image file; None where it is missing.
+        captions: as written, those without words left out.
+        empty: the places of those that were left out.
+        path: the image file; None where it is missing or ambiguous.
+        problem: one of `PROBLEMS`, or None.
+        chosen_from: None where the data name the split; `""` where nothing was named
+            and a hash chose, `train` where the hash took it out of that.
     """
 
     name: str
     split: str
     captions: tuple
-    n_empty: int
-    path: pathlib.Path | None
+    empty: tuple = ()
+    path: pathlib.Path | None = None
+    problem: str | None = None
+    chosen_from: str | None = None
 
 
-def split_name(name):
-    """The TFDS name of a split: `val` and `dev` are `validation`."""
-    return SPLITS.get(name.strip().lower(), name.strip().lower())
+def with_words(captions):
+    """The captions that have words, and the indices of those that have none."""
+    worded = [bool(tokenise(caption)) for caption in captions]
+    kept = (c.strip() for c, has in zip(captions, worded, strict=True) if has)
+    return tuple(kept), [i for i, has in enumerate(worded) if not has]
 
 
-def hashed_split(name):
-    """A split for an image that has none: 90% train, 5% validation, 5% test.
-
-    It depends on the name alone, so an image stays where it is as data are added.
-    """
-    place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
-    return "train" if place < 0.9 else "validation" if place < 0.95 else "test"
-
-
-class ImageIndex:
-    """Finds images under a folder by the name a caption file gives them."""
-
-    def __init__(self, root):
-        self.root = pathlib.Path(root)
-        self._by_name = collections.defaultdict(list)
-        for folder, subfolders, files in os.walk(self.root):
-            subfolders.sort()
-            for file in sorted(files):
-                if os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES:
-                    self._by_name[file].append(pathlib.Path(folder, file))
-
-    def find(self, name):
-        """The file of this name: as a path, else the one so called; None: neither."""
-        path = self.root / name
-        if path.is_file():
-            return path
-        found = self._by_name.get(os.path.basename(name), [])
-        return found[0] if len(found) == 1 else None
+def notes(records):
+    """What was decided in the data's stead, in sentences."""
+    counts = collections.Counter(record.split for record in records)
+    hashed = collections.Counter(r.split for r in records if r.chosen_from == "")
+    taken = sum(record.chosen_from == "train" for record in records)
+    if hashed:
+        each = ", ".join(f"{n} in {s}" for s in ACCEPTED if (n := hashed[s]))
+        yield (
+            f"{hashed.total()} of {len(records)} images name no split. A hash of their "
+            f"file names puts {each} (of many images 90 % are in train, 5 % in "
+            "validation, 5 % in test)."
+        )
+    if taken:
+        yield (
+            f"No split is called validation. A hash of the file names takes {taken} "
+            f"of the {taken + counts['train']} images of train for it (of many images "
+            "5 %, and one at least)."
+        )
 
 
-def group(rows, index):
-    """Records of `(image name, caption, split)` rows, in their order.
-
-    A caption of None lists the image alone; a split of None is that of the image's
-    other rows, or a hashed one.
-    """
-    splits = {name: split for name, _, split in rows if split}
-    captions = {}
-    for name, caption, split in rows:
-        split = split_name(split or splits.get(name) or hashed_split(name))
-        texts = captions.setdefault((name, split), [])
-        if caption is not None:
-            texts.append(caption.strip())
-    return [
-        Record(name, split, tuple(filter(None, texts)), texts.count(""), found)
-        for (name, split), texts in captions.items()
-        for found in [index.find(name)]
-    ]
+def complaints(records):
+    """What was left out of the captions, in sentences."""
+    empty = [place for record in records for place in record.empty]
+    if empty:
+        yield (
+            "Expected words in every caption. "
+            f"Received: {len(empty)} without, left out: {said(empty)}. Write them, or "
+            "go on without."
+        )
 
 
 def in_two_splits(records):
     """Names, or files under several names, that occur in more than one split."""
-    splits = collections.defaultdict(set)
+    return list(dict.fromkeys(r.name for image in _leaks(records) for r in image))
+
+
+def _leaks(records):
+    """Per image that is in several splits, its records."""
+    images_ = collections.defaultdict(list)
     for record in records:
-        splits[record.path or record.name].add(record.split)
-    leaks = {key for key, where in splits.items() if len(where) > 1}
-    names = (r.name for r in records if (r.path or r.name) in leaks)
-    return list(dict.fromkeys(names))
+        images_[record.path or record.name].append(record)
+    return [found for found in images_.values() if len({r.split for r in found}) > 1]
 
 
 def refuse_leaks(records):
     """Raise ValueError if an image is in two splits."""
-    leaks = in_two_splits(records)
+    leaks = _leaks(records)
     if leaks:
-        splits = sorted({r.split for r in records if r.name == leaks[0]})
+        splits = sorted({record.split for record in leaks[0]})
         raise ValueError(
             "Expected every image in one split. "
-            f"Received: {len(leaks)} in several, as image={leaks[0]!r} in "
+            f"Received: {len(leaks)} in several, as image={leaks[0][0].name!r} in "
             f"{' and '.join(map(repr, splits))}. Remove them from all but one: a model "
             "must not be tested on images it was trained on."
         )
@@ -124,7 +119,8 @@ def fingerprint(records):
     for record in records:
         stat = record.path.stat() if record.path else None
         state = (stat.st_size, stat.st_mtime_ns) if stat else None
-        digest.update(repr((record, state)).encode())
+        content = record.name, record.split, record.captions, record.path, state
+        digest.update(repr(content).encode())
     return digest.hexdigest()
 
 
@@ -141,21 +137,21 @@ def examples(records, split):
     problems = collections.defaultdict(list)
     n_good = 0
     for record, contents, problem in read_all(records):
-        problem = problem or (None if record.captions else "without captions")
         if problem:
             problems[problem].append(record.name)
         else:
             n_good += 1
             yield record.name, _example(record, contents)
     if problems:
-        _complain(problems, split, n_good, len(records))
+        message = left_out(problems, split, n_good)
+        warnings.warn(message, stacklevel=2)
 
 
 def read_all(records):
     """Yield `(record, contents, problem)`, read in parallel, in order.
 
-    `contents` are bytes that `images.decode` reads, or None; `problem` is `missing`,
-    `undecodable` or None.
+    `contents` are bytes that `images.decode` reads, or None; `problem` is one of
+    `PROBLEMS` or None.
     """
     with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
         # In chunks: all at once, the pool would hold every file in memory.
@@ -165,13 +161,13 @@ def read_all(records):
 
 def _read(record):
     if record.path is None:
-        return record, None, "missing"
+        return record, None, record.problem
     try:
         contents = images.to_decodable(record.path.read_bytes())
         images.decode(contents)
     except (OSError, ValueError, tf.errors.InvalidArgumentError):
         return record, None, "undecodable"
-    return record, contents, None
+    return record, contents, record.problem
 
 
 def _example(record, contents):
@@ -179,22 +175,30 @@ def _example(record, contents):
     return {"image": contents, "file_name": record.name, "captions": captions}
 
 
-def _complain(problems, split, n_good, n_records):
+def left_out(problems, split, n_good):
+    """What is said of a split with images that cannot be used.
+
+    Args:
+        problems: per one of `PROBLEMS`, the names of the images.
+        split: of them.
+        n_good: how many others there are.
+
+    Raises:
+        ValueError: none.
+    """
     counts = "; ".join(
         f"{len(names)} {problem} ({', '.join(names[:3])}"
         f"{', ...' if len(names) > 3 else ''})"
         for problem, names in sorted(problems.items())
     )
+    fixes = " ".join(PROBLEMS[problem] for problem in sorted(problems))
     message = (
         f"images that can be read and have captions in split {split!r}. "
-        f"Received: {n_good} of {n_records}; {counts}. "
+        f"Received: {n_good} of {n_good + sum(map(len, problems.values()))}; {counts}. "
     )
     if not n_good:
-        raise ValueError(
-            f"Expected {message}Put the image folder beside the caption file."
-        )
-    warnings.warn(
-        f"Left out some images: expected {message}Repair them or go on without; "
-        "`sat-tf check-data` lists them all.",
-        stacklevel=2,
+        raise ValueError(f"Expected {message}{fixes}")
+    return (
+        f"Left out some images: expected {message}{fixes} Or go on without; "
+        "`sat-tf check-data` lists them all."
     )

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from sat_tf.datasets.records import split_name
+from sat_tf.datasets.split_names import split_name
 
 _BATCH = 256
 
@@ -28,6 +28,7 @@ class Split:
         image_fingerprint: of `images` alone, wherever they lie and whatever is said
             of them.
         fingerprint: changes when the names, the captions or the images change.
+        notes: what was decided when the files were read, in sentences.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Split:
     images: tf.data.Dataset = dataclasses.field(repr=False)
     image_fingerprint: str
     fingerprint: str = ""
+    notes: tuple = ()
 
     def __len__(self):
         return len(self.file_names)
@@ -63,11 +65,7 @@ def read_split(builder, name, split):
             read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
         )
     except ValueError as error:
-        known = sorted({split_name(known) for known in builder.info.splits})
-        raise ValueError(
-            f"Expected a split of {name}: {', '.join(known)}. "
-            f"Received: split={split!r}. Choose one that is there, or add its files."
-        ) from error
+        raise no_split(name, split, builder.info.splits) from error
     names, captions, regions, digest = [], [], [], hashlib.sha256()
     for batch in examples.map(_text).ragged_batch(_BATCH):
         names += [name.decode() for name in batch["names"].numpy()]
@@ -86,6 +84,17 @@ def read_split(builder, name, split):
         images=examples.map(lambda example: example["image"]),
         image_fingerprint=images,
         fingerprint=fingerprint.hexdigest(),
+        notes=getattr(builder.builder_config, "notes", ()),
+    )
+
+
+def no_split(name, split, known):
+    """The ValueError that the data set `name` has no split `split`."""
+    known = sorted({split_name(other) for other in known})
+    return ValueError(
+        f"Expected a split of {name}: {', '.join(known)}. "
+        f"Received: split={split!r}. Choose one that is there, or add its images; "
+        "`sat-tf train` takes train and validation."
     )
 
 

@@ -6,7 +6,7 @@ What differs between decoders is how the next words are picked (`DECODERS`); wha
 differs between location rules is where the model looks (`LOCATION_RULES`).
 """
 
-from sat_tf.decoding.locations import LOCATION_RULES
+from sat_tf.decoding.locations import LOCATION_RULES, selector
 from sat_tf.decoding.loop import Decoded, decode
 from sat_tf.decoding.options import OPINIONS, DecodingOptions
 from sat_tf.decoding.words import DECODERS
@@ -18,4 +18,5 @@ __all__ = [
     "Decoded",
     "DecodingOptions",
     "decode",
+    "selector",
 ]

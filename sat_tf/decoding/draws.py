@@ -1,6 +1,10 @@
-"""Random draws that depend on a seed tensor and on nothing else."""
+"""Random draws that depend on a seed and on nothing else."""
+
+import math
 
 import tensorflow as tf
+
+_AT_ONCE = 4  # numbers for one count of Philox, TensorFlow's generator
 
 
 def as_seed(seed):
@@ -22,16 +26,36 @@ def as_seed(seed):
     return seed
 
 
-def categorical(logits, seed):
-    """One index int32 `[S, B]` per row of unnormalised log-probs `[S, B, N]`.
+def uniforms(seed, first, images, shape):
+    """Numbers in 0..1, 1 excluded, for each of some images: float32 `[B, *shape]`.
 
-    Rows are drawn image by image, so that an image's draw depends on its place in
-    the batch and not on how many images follow (a padded batch answers the same).
+    A seed has one endless row of numbers, and each image its own stretch of it, found
+    by counting: what an image gets does not depend on the images beside it.
+
+    Args:
+        seed: int32 `[2]`. first: index of the first image. images: B, how many.
+        shape: of the numbers of one image, static.
     """
-    samples, images, size = tf.unstack(tf.shape(logits))
-    rows = tf.reshape(tf.transpose(logits, [1, 0, 2]), [images * samples, size])
-    drawn = tf.random.stateless_categorical(rows, 1, seed, dtype=tf.int32)
-    # A row of nan draws an index outside; it must not fail the images beside it.
-    drawn = tf.minimum(drawn, size - 1)
-    drawn = tf.transpose(tf.reshape(drawn, [images, samples]))
-    return tf.ensure_shape(drawn, logits.shape[:2])
+    size = math.prod(shape)
+    each = -(-size // _AT_ONCE)
+    key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
+    counter += tf.cast(tf.stack([first * each, 0]), counter.dtype)
+    drawn = tf.raw_ops.StatelessRandomUniformV2(
+        shape=[images, each * _AT_ONCE],
+        key=key,
+        counter=counter,
+        alg=tf.random.Algorithm.PHILOX.value,
+    )
+    return tf.reshape(drawn[:, :size], [images, *shape])
+
+
+def categorical(logits, draw):
+    """One index int32 `[..]` per row of unnormalised log-probabilities `[.., N]`.
+
+    By inversion of the cumulated probabilities, at `draw`, `[..]` in 0..1. A row of
+    nan draws 0; it must not fail the images beside it.
+    """
+    mass = tf.cumsum(tf.nn.softmax(tf.cast(logits, tf.float32)), axis=-1)
+    # Their sum is only nearly 1; what has no probability adds nothing, and is passed.
+    passed = mass <= draw[..., tf.newaxis] * mass[..., -1:]
+    return tf.reduce_sum(tf.cast(passed, tf.int32), axis=-1)

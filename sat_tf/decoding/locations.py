@@ -2,7 +2,8 @@
 
 The paper does not say what hard attention does at test time, and its authors' code
 decodes the "hard" model with the expectation; so the rule is always a named choice.
-Each rule maps `logits [S, B, L]` and a `seed [2]` to weights `[S, B, L]` that sum to 1.
+Each rule maps `logits [S, B, L]` and a `draw [S, B]`, a number in 0..1 that it may use,
+to weights `[S, B, L]` that sum to 1.
 """
 
 import tensorflow as tf
@@ -10,20 +11,20 @@ import tensorflow as tf
 from sat_tf.decoding.draws import categorical
 
 
-def argmax(logits, seed):
+def argmax(logits, draw):
     """All weight on the most probable location; equal ones: the first."""
-    del seed
+    del draw
     return _one_hot(tf.argmax(logits, axis=-1, output_type=tf.int32), logits)
 
 
-def sample(logits, seed):
+def sample(logits, draw):
     """All weight on one location drawn from alpha (eq. 8), each beam its own."""
-    return _one_hot(categorical(logits, seed), logits)
+    return _one_hot(categorical(logits, draw), logits)
 
 
-def expected(logits, seed):
+def expected(logits, draw):
     """Alpha itself: the context is its expectation, as soft attention (eq. 13)."""
-    del seed
+    del draw
     return tf.nn.softmax(logits)
 
 
@@ -32,3 +33,14 @@ def _one_hot(index, logits):
 
 
 LOCATION_RULES = {"argmax": argmax, "sample": sample, "expected": expected}
+
+
+def selector(name, seed):
+    """A rule by its name as `(logits [S, B, L], t) -> weights`, with a seed `[2]`."""
+    rule = LOCATION_RULES[name]
+
+    def select(logits, t):
+        own = tf.random.experimental.stateless_fold_in(seed, t)
+        return rule(logits, tf.random.stateless_uniform(tf.shape(logits)[:2], own))
+
+    return select

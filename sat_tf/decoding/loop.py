@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from sat_tf.decoding.consensus import consensus, expected_words, grounded_words
 from sat_tf.decoding.constraints import forbid
-from sat_tf.decoding.draws import as_seed
+from sat_tf.decoding.draws import as_seed, uniforms
 from sat_tf.decoding.locations import LOCATION_RULES
 from sat_tf.decoding.options import DecodingOptions
 from sat_tf.decoding.words import DECODERS, Beams, grow, ranking_score
@@ -49,7 +49,15 @@ class _Said(NamedTuple):
 
 
 def decode(
-    step, memory, state, options=None, seed=None, *, detected=None, evidence=None
+    step,
+    memory,
+    state,
+    options=None,
+    seed=None,
+    *,
+    first=0,
+    detected=None,
+    evidence=None,
 ):
     """Captions for a batch of images, in one `tf.while_loop`.
 
@@ -62,6 +70,8 @@ def decode(
         state: a nest of tensors `[1, B, ..]`.
         options: `DecodingOptions`; greedy with argmax attention if None.
         seed: number, int32 `[2]` tensor, or None for a fresh one at every call.
+        first: index of the first image, where these are some of many. What is drawn
+            for an image depends on the seed and its index alone.
         detected: p(a caption says word w) `[B, V]`, for `options.detection`.
         evidence: log p(word | place) - log p(word) `[B, L, V]`, nats, for
             `options.grounding`.
@@ -77,19 +87,21 @@ def decode(
     seed = as_seed(seed)
     rule, pick = LOCATION_RULES[options.attention], DECODERS[options.decoder]
     width, size = options.width, options.max_length
-
-    def seed_at(index):
-        return tf.random.experimental.stateless_fold_in(seed, index)
+    start = _start(state, size)
+    draws = _draws(seed, first, tf.shape(start[0].words)[1], options)
 
     def one_word(t, beams, said, state, looks):
+        number = beams.words.shape[0]
+        place, word = (None if x is None else x[t][:number] for x in draws)
+
         def choose(logits):
-            return rule(logits, seed_at(2 * t))
+            return rule(logits, place)
 
         choose.one_hot = options.attention != "expected"
         log_p, state, aux = step(beams.words, state, memory, choose)
         log_p = tf.ensure_shape(log_p, [beams.words.shape[0], None, None])
         log_p = forbid(tf.cast(log_p, tf.float32), said.tokens, t, options)
-        parents, words, log_p_word = pick(log_p, beams, options, seed_at(2 * t + 1))
+        parents, words, log_p_word = pick(log_p, beams, options, word)
         if width > 1:
             beams, said, state = _follow(parents, (beams, said, state))
         now = tf.range(size) == t
@@ -101,13 +113,21 @@ def decode(
         looks = {name: looks[name].write(t, _look(name, aux, width)) for name in looks}
         return t + 1, grow(beams, words, log_p_word), said, state, looks
 
-    first = one_word(0, *_start(state, size))
+    first = one_word(0, *start)
     _, beams, said, _, looks = tf.while_loop(
         lambda t, beams, *_: (t < size) & ~tf.reduce_all(beams.ended),
         one_word,
         (tf.constant(1), *first[1:]),
     )
     return _finish(beams, said, looks, options, detected, evidence)
+
+
+def _draws(seed, first, images, options):
+    """Chance for the places and for the words, `[T, K, B]` each, or `None` twice."""
+    if not options.stochastic:
+        return None, None
+    draws = uniforms(seed, first, images, (2, options.max_length, options.width))
+    return tf.unstack(tf.transpose(draws, [1, 2, 3, 0]))
 
 
 def _start(state, size):

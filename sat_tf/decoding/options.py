@@ -59,6 +59,11 @@ class DecodingOptions:
         """Beams per image that the decoder returns (K)."""
         return self.beam if self.decoder == "beam" else 1
 
+    @property
+    def stochastic(self):
+        """Whether words or locations are drawn at random."""
+        return "sample" in (self.decoder, self.attention)
+
     def __post_init__(self):
         """Refuse values that no decoder could honour."""
         object.__setattr__(self, "banned", tuple(map(int, self.banned)))

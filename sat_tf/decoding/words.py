@@ -4,7 +4,7 @@ Each picks from `log_p [S, B, V]` (nats; forbidden words are -inf) for the S bea
 (`Beams`) of every image and returns `(parents, words, log_p_word)`, each `[K, B]`:
 the beam that is continued, the word it gets, and that word's log-probability under
 the model (temperature, top-k and top-p change what is drawn, not what is reported).
-A beam that has ended gets `<pad>`, at no cost.
+A beam that has ended gets `<pad>`, at no cost. Chance is `draw`, `[S, B]` in 0..1.
 """
 
 import collections
@@ -40,13 +40,13 @@ def grow(beams, words, log_p_word):
     )
 
 
-def greedy(log_p, beams, options, seed):
+def greedy(log_p, beams, options, draw):
     """The most probable word; equal ones: the lowest id."""
-    del options, seed
+    del options, draw
     return _one_beam(tf.argmax(log_p, axis=-1, output_type=tf.int32), log_p, beams)
 
 
-def sample(log_p, beams, options, seed):
+def sample(log_p, beams, options, draw):
     """A word drawn from softmax(log_p / temperature), cut by top-k, then top-p.
 
     `top_k` keeps the k most probable words; `top_p` keeps, of what is left and
@@ -59,20 +59,20 @@ def sample(log_p, beams, options, seed):
     if options.top_p:
         mass_before = tf.cumsum(tf.nn.softmax(logits), axis=-1, exclusive=True)
         logits = tf.where(mass_before < options.top_p, logits, -float("inf"))
-    words = categorical(logits, seed)
+    words = categorical(logits, draw)
     if ids is not None:
         words = tf.gather(ids, words, batch_dims=2)
     return _one_beam(words, log_p, beams)
 
 
-def beam(log_p, beams, options, seed):
+def beam(log_p, beams, options, draw):
     """The K best one-word continuations of all beams, best first.
 
     An ended beam is frozen: its one continuation is itself, so its score competes
     unchanged with captions that go on. Scored further, as if it could go on, it
     loses to captions that are less probable.
     """
-    del seed
+    del draw
     width, each = options.beam, min(options.beam, log_p.shape[-1])
     # The K best of all S * V continuations are among the K best of each beam.
     log_p_word, words = top_k(log_p, each)  # [S, B, each]

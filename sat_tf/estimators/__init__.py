@@ -26,6 +26,7 @@ __all__ = [
     "Variational",
     "Vimco",
     "WsRam",
+    "kind_of",
 ]
 
 ESTIMATORS = {
@@ -40,3 +41,13 @@ ESTIMATORS = {
     "step_marginal": StepMarginal,
     "variational": Variational,
 }
+
+
+def kind_of(name):
+    """The class of that name in `ESTIMATORS`."""
+    if name not in ESTIMATORS:
+        raise ValueError(
+            f"Expected estimator to be one of {', '.join(ESTIMATORS)}. "
+            f"Received: estimator={name!r}. Choose one of them."
+        )
+    return ESTIMATORS[name]

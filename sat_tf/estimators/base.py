@@ -1,5 +1,6 @@
 """What an estimator of the attention's gradient has to say."""
 
+import inspect
 from typing import NamedTuple
 
 import keras
@@ -13,7 +14,7 @@ class Trace(NamedTuple):
     """What happened while a batch of captions was spoken, for `surrogate` to judge.
 
     Everything is 0 at padding except `log_alpha`, `log_q`, `weights` and `states`,
-    which the derived quantities mask. The last four are there where they are needed.
+    which the derived quantities mask. The last six are there where they are needed.
     """
 
     log_p_word: tf.Tensor
@@ -26,12 +27,21 @@ class Trace(NamedTuple):
     """`[B, T]`, 1 at words and 0 at padding."""
     states: tuple | None = None
     """h_{t-1} and c_{t-1}, `[S, B, T, n]` each."""
+    annotations: tf.Tensor | None = None
+    """`[B, L, D]`, as the recurrence saw them: in its precision, after dropout."""
+    embedded: tf.Tensor | None = None
+    """`[B, T, m]`, the vectors of the words that went in, likewise."""
     log_q: tf.Tensor | None = None
     """`[S, B, T, L]` nats, what the places were drawn from, where it is not alpha."""
     baseline: tf.Tensor | None = None
     """`[S or 1, B, T]` nats, b where more than rewards goes into it."""
     correction: tf.Tensor | None = None
     """`[S, B, T]`, to be maximised too: a term whose *gradient* has the mean zero."""
+
+    @property
+    def captions(self):
+        """How many captions have words: the others only fill the batch."""
+        return tf.reduce_sum(tf.reduce_max(self.mask, axis=-1))
 
     @property
     def log_p_location(self):
@@ -83,6 +93,25 @@ class Estimator(keras.layers.Layer):
     """Whether there are draws; if not, one pass gives the whole expectation."""
     one_hot = False
     """Whether training only makes one-hot draws, which no gradient passes."""
+    settled = ()
+    """Options of its base classes that are not left to the user."""
+
+    @classmethod
+    def options(cls, **chosen):
+        """Names of what the constructor takes or hands on to those of its bases.
+
+        Args:
+            **chosen: values of any, where one decides whether others are heard.
+        """
+        names = set()
+        for kind in cls.__mro__[: cls.__mro__.index(Estimator)]:
+            if "__init__" not in vars(kind):
+                continue
+            parameters = inspect.signature(kind.__init__).parameters.values()
+            names |= {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+            if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+                break
+        return names - {"self", *cls.settled}
 
     @property
     def unbiased_for(self):
@@ -103,9 +132,12 @@ class Estimator(keras.layers.Layer):
 
     def draw(self, logits, seed, step):
         """One-hot places `[S, B, L]` from the logits of one step (eq. 8-9)."""
-        return tfd.OneHotCategorical(logits=logits, dtype=logits.dtype).sample(
+        # Image by image, as in `noise`.
+        logits = tf.transpose(logits, [1, 0, 2])
+        drawn = tfd.OneHotCategorical(logits=logits, dtype=logits.dtype).sample(
             seed=tf.random.experimental.stateless_fold_in(seed, step)
         )
+        return tf.transpose(drawn, [1, 0, 2])
 
     def select(self, logits, *, training, seed, step):
         """Weights of the locations at one step; here one place drawn from alpha.

@@ -3,9 +3,8 @@
 import keras
 import tensorflow as tf
 
+from sat_tf.estimators import noise
 from sat_tf.estimators.base import Estimator
-
-TINY = 1e-30  # in place of 0, whose logarithm is no number
 
 
 @keras.saving.register_keras_serializable("sat_tf")
@@ -70,13 +69,12 @@ class GumbelSoftmax(Estimator):
     def noise(self, shape, seed, step):
         """Standard Gumbel `shape`."""
         seed = tf.random.experimental.stateless_fold_in(seed, step)
-        uniform = tf.random.stateless_uniform(shape, seed, minval=TINY)
-        return -tf.math.log(-tf.math.log(uniform))
+        return -tf.math.log(-tf.math.log(noise.uniform(shape, seed)))
 
     def select(self, logits, *, training, seed, step):
         """softmax((e + g) / tau)."""
-        noise = self.noise(tf.shape(logits), seed, step)
-        return tf.nn.softmax((logits + noise) / self.tau())
+        noisy = logits + self.noise(tf.shape(logits), seed, step)
+        return tf.nn.softmax(noisy / self.tau())
 
     def surrogate(self, trace):
         """log p(y | relaxed contexts, a) `[B]`, mean over the samples."""

@@ -3,8 +3,8 @@
 import keras
 import tensorflow as tf
 
+from sat_tf.estimators import noise
 from sat_tf.estimators.base import check_choice
-from sat_tf.estimators.gumbel_softmax import TINY
 from sat_tf.estimators.reinforce import Reinforce
 
 
@@ -35,6 +35,8 @@ class Rebar(Reinforce):
         temperature: tau, of the control variate alone.
     """
 
+    settled = ("reward", "semi_sampling", "coin")
+
     def __init__(
         self, *, samples=1, baseline="moving_average", temperature=1.0, **kwargs
     ):
@@ -48,8 +50,8 @@ class Rebar(Reinforce):
         trace, words = super().trace(captioner, data, seed)
         baseline = self.rewards(trace) - self.advantage(trace)
         later = tf.pad(baseline[..., 1:], [[0, 0], [0, 0], [0, 1]])
-        noise = self.noise(tf.shape(trace.weights), seed)
-        z = conditional(trace.log_alpha, trace.weights, noise)
+        drawn = self.noise(tf.shape(trace.weights), seed)
+        z = conditional(trace.log_alpha, trace.weights, drawn)
         score, slope = self._control(captioner, data, trace, tf.stop_gradient(z))
         correction = tf.reduce_sum(slope * (trace.log_alpha - z), axis=-1)
         return trace._replace(
@@ -59,31 +61,35 @@ class Rebar(Reinforce):
 
     def _control(self, captioner, data, trace, z):
         """c_t `[S, B, T]` and its slope in z `[S, B, T, L]`, both held constant."""
-        annotations = tf.stop_gradient(captioner.annotations_of(data, training=True))
-        states = [tf.stop_gradient(x) for x in trace.states]
+        annotations, embedded, *states = (
+            tf.stop_gradient(x)
+            for x in (trace.annotations, trace.embedded, *trace.states)
+        )
         with tf.GradientTape() as tape:
             tape.watch(z)
             weights = tf.nn.softmax(z / self.temperature)
             weights = tf.cast(weights, annotations.dtype)
             contexts = tf.einsum("sbtl,bld->sbtd", weights, annotations)
-            score = captioner.score(data, states, contexts[None], training=True)[0]
+            score = captioner.score(
+                data, states, contexts[None], embedded=embedded, training=True
+            )[0]
         return tf.stop_gradient(score), tf.stop_gradient(tape.gradient(score, z))
 
     def noise(self, shape, seed):
         """Standard exponential `shape`, `[S, B, T, L]`."""
-        s, b, t, places = tf.unstack(shape)
-        # Steps first: padding then draws no other noise for the words before it.
-        uniform = tf.random.stateless_uniform(
-            [t, s, b, places],
+        samples, images, steps, places = tf.unstack(shape)
+        uniform = noise.by_step(
+            lambda _, seed: noise.uniform([samples, images, places], seed),
             tf.random.experimental.stateless_fold_in(seed, -1),
-            minval=TINY,
+            steps,
         )
         return -tf.math.log(tf.transpose(uniform, [1, 2, 0, 3]))
 
     def surrogate(self, trace):
         """As `Reinforce` with c_t in the baseline, and the slopes that pay for it."""
         correction = tf.reduce_sum(trace.correction, axis=-1)
-        return super().surrogate(trace) + tf.reduce_mean(correction, axis=0)
+        correction = self.score_weight(trace) * tf.reduce_mean(correction, axis=0)
+        return super().surrogate(trace) + correction
 
     def get_config(self):
         """Constructor arguments."""

@@ -32,13 +32,14 @@ class Reinforce(Estimator):
             authors' code), or the sum `to_go` from step t on: what s_t cannot
             change only adds variance.
         baseline: `none`; `moving_average`, b <- 0.9 b + 0.1 mean R, updated after use
-            (with `to_go` one b for every number of words left); `leave_one_out`, the
+            (with `to_go` one b for every number of words left), from the first batch's
+            mean on, which judges that batch too; `leave_one_out`, the
             mean reward of the other S - 1 samples (Kool et al. 2019); `soft`, the
             reward of the same steps under expected contexts (Deng et al. 2018), for
             one more pass forward; `nvil`, the moving average and what a small network
             reads from the image and the caption (Mnih & Gregor 2014), see `Critic`.
-            None of them knows the place it judges, and E[grad log p(s_t | a)] = 0, so
-            none moves the mean.
+            None of them knows the place it judges (but for that first batch), and
+            E[grad log p(s_t | a)] = 0, so none moves the mean.
         normalise_advantage: divide R - b by its running root mean square, where that
             is above 1 nat (Mnih & Gregor 2014): the score term's weight then is
             lambda_r over it.
@@ -73,6 +74,12 @@ class Reinforce(Estimator):
         check_choice("reward", reward, REWARDS)
         check_choice("baseline", baseline, BASELINES)
         check_choice("coin", coin, COINS)
+        if semi_sampling and "semi_sampling" in self.settled:
+            raise ValueError(
+                f"Expected semi_sampling=0 for {type(self).__name__}, whose places "
+                f"are always drawn. Received: semi_sampling={semi_sampling}. "
+                "Leave it out, or choose reinforce or rloo."
+            )
         if baseline == "leave_one_out":
             check_samples("the leave_one_out baseline", samples)
         self.samples = samples
@@ -164,22 +171,28 @@ class Reinforce(Estimator):
             annotations = captioner.annotations_of(data)
             words = captioner.decoder.embed(tf.cast(data["tokens"], tf.int32))
             residual = self._size() * self.critic(annotations, words)[None]
-            return trace._replace(baseline=self._moving_average(trace.mask) + residual)
+            return trace._replace(baseline=self._moving_average(trace) + residual)
         return trace
 
     def surrogate(self, trace):
         """The bracket of eq. 12 with baseline and entropy, as a scalar to derive."""
         advantage = tf.stop_gradient(self.advantage(trace))
-        if self.normalise_advantage:
-            advantage /= self._size()
         score = tf.reduce_sum(advantage * trace.log_drawn, axis=-1)
         entropy = tf.reduce_sum(trace.entropy, axis=-1)
-        attention = self.lambda_r * score + self.lambda_e * entropy
-        if self.batch_sum:
-            attention *= tf.cast(tf.shape(attention)[1], attention.dtype)
+        attention = self.score_weight(trace) * score
+        attention += self.lambda_e * self._summed(trace) * entropy
         likelihood = tf.reduce_sum(trace.log_p_word, axis=-1)
         total = tf.reduce_mean(likelihood + attention, axis=0)
         return total - self._critic_error(trace)
+
+    def score_weight(self, trace):
+        """What the score term is multiplied by: lambda_r, as the options change it."""
+        size = self._size() if self.normalise_advantage else 1.0
+        return self.lambda_r / size * self._summed(trace)
+
+    def _summed(self, trace):
+        """The captions of the batch where the mean over them is to be a sum, else 1."""
+        return trace.captions if self.batch_sum else 1.0
 
     def _critic_error(self, trace):
         """Half the mean square of (R - b) / size `[B]`, for the critic alone."""
@@ -216,10 +229,17 @@ class Reinforce(Estimator):
             return tf.zeros_like(reward)
         if self.baseline == "leave_one_out":
             return leave_one_out(reward)
-        return self._moving_average(trace.mask)
+        return self._moving_average(trace)
 
-    def _moving_average(self, mask):
-        return tf.gather(tf.convert_to_tensor(self.average), self._slot(mask))
+    def _moving_average(self, trace):
+        average = self._begun(self._batch_means(trace)[0])
+        return tf.gather(tf.stop_gradient(average), self._slot(trace.mask))
+
+    def _begun(self, means):
+        """The moving averages; those that no batch has moved yet start at its mean."""
+        # 0 nats is the mean of nothing: it would say that every word was certain.
+        average = tf.convert_to_tensor(self.average)
+        return tf.where(average == 0, means, average)
 
     def _slot(self, mask):
         """Which moving average each step uses: words left, or the only one."""
@@ -239,6 +259,12 @@ class Reinforce(Estimator):
             self._update_average(trace)
 
     def _update_average(self, trace):
+        means, count = self._batch_means(trace)
+        moved = _DECAY * self._begun(means) + (1 - _DECAY) * means
+        self.average.assign(tf.where(count > 0, moved, self.average))
+
+    def _batch_means(self, trace):
+        """Mean reward of the batch for each moving average, and of how many."""
         slots = tf.reshape(self._slot(trace.mask), [-1])
         # One vote per caption where all its steps share R, else one per step.
         votes = trace.mask
@@ -248,8 +274,7 @@ class Reinforce(Estimator):
         size = self.average.shape[0]
         total = tf.math.unsorted_segment_sum(tf.reshape(reward, [-1]), slots, size)
         count = tf.math.unsorted_segment_sum(tf.reshape(votes, [-1]), slots, size)
-        moved = _DECAY * self.average + (1 - _DECAY) * total / tf.maximum(count, 1)
-        self.average.assign(tf.where(count > 0, moved, self.average))
+        return total / tf.maximum(count, 1), count
 
     def statistics(self, trace):
         """Over all words: mean baseline (nats), mean and variance of the advantage."""

@@ -17,7 +17,10 @@ class Rloo(Reinforce):
     Args:
         samples: S, two or more.
         reward: `sum`, `per_word` or `to_go`, see `Reinforce`.
+        **kwargs: the other options of `Reinforce`, but for the baseline.
     """
+
+    settled = ("baseline",)
 
     def __init__(self, *, samples=4, reward="sum", **kwargs):
         super().__init__(

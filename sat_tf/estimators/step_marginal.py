@@ -43,6 +43,8 @@ class StepMarginal(Reinforce):
         baseline: see `Reinforce`: `none`, `moving_average` or `leave_one_out`.
     """
 
+    settled = ("reward", "semi_sampling", "coin")
+
     def __init__(
         self,
         *,
@@ -65,6 +67,12 @@ class StepMarginal(Reinforce):
         super().__init__(samples=samples, reward="to_go", baseline=baseline, **kwargs)
         self.carry = carry
         self.top_k = top_k
+
+    @classmethod
+    def options(cls, carry="expected", **chosen):
+        """Those of `Reinforce` only where states are drawn."""
+        every = super().options(**chosen)
+        return every if carry == "sampled" else every & {"carry", "top_k"}
 
     @property
     def attention(self):
@@ -97,7 +105,7 @@ class StepMarginal(Reinforce):
     def trace(self, captioner, data, seed):
         """`log_p_word` is log sum_i alpha_ti p(y_t | h_{t-1}, a_i)."""
         trace, words = Estimator.trace(self, captioner, data, seed)
-        annotations = captioner.annotations_of(data, training=True)
+        annotations = trace.annotations
         if self.top_k is None:
             log_alpha = trace.log_alpha
             contexts = tf.transpose(annotations, [1, 0, 2])[:, None, :, None]
@@ -107,7 +115,9 @@ class StepMarginal(Reinforce):
             places = tf.transpose(places, [1, 3, 0, 2])  # [B, K, S, T]
             contexts = tf.gather(annotations, places, batch_dims=1)
             contexts = tf.transpose(contexts, [1, 2, 0, 3, 4])
-        log_p = captioner.score(data, trace.states, contexts, training=True)
+        log_p = captioner.score(
+            data, trace.states, contexts, embedded=trace.embedded, training=True
+        )
         log_p += tf.transpose(log_alpha, [3, 0, 1, 2])
         marginal = tf.reduce_logsumexp(log_p, axis=0) * trace.mask
         return trace._replace(log_p_word=marginal), words

@@ -29,6 +29,8 @@ class Variational(Reinforce):
             control variate of Deng et al.
     """
 
+    settled = ("reward", "semi_sampling", "coin")
+
     def __init__(self, *, samples=1, baseline="moving_average", **kwargs):
         super().__init__(samples=samples, reward="to_go", baseline=baseline, **kwargs)
         self.inference = inference.Inference(name="inference")

@@ -1,12 +1,14 @@
 """A captioner as a SavedModel that needs nothing of ours: what servers load."""
 
 import dataclasses
+import io
 import json
 import os
 import pathlib
 import shutil
 
 import numpy as np
+import PIL.Image
 import tensorflow as tf
 
 from sat_tf import images
@@ -32,8 +34,9 @@ def export(
 ):
     """Writes `path/<version>/saved_model.pb` as TensorFlow Serving expects it.
 
-    `path/README.md`, a model card, and `path/examples/`, images to try, are written
-    beside it. A server that watches `path` sees a whole version or none.
+    `path/README.md`, a model card, and `path/examples/`, images to try if there are
+    any, are written beside it. A server that watches `path` sees a whole version or
+    none.
 
     Args:
         captioner: a `ShowAttendTell`.
@@ -42,7 +45,8 @@ def export(
         dtype: how weight matrices are stored, e.g. `float16`; they are computed with
             as they were trained. By default stored so too.
         examples: paths of JPEG images for the page and for warming up a server; by
-            default drawings.
+            default drawings where the recipe in `metadata` learned from those, and
+            none elsewhere.
         metadata: JSON values for the model card: recipe, scores.
         **options: fields of `DecodingOptions`, over the captioner's own: `decoder`
             says what `serving_default` does, `beam` how many beams `beam` has,
@@ -57,7 +61,8 @@ def export(
     path = pathlib.Path(path).absolute()
     options = captioner.options(**options)
     folder = path / str(_free_version(path, version))
-    examples = _drawings() if examples is None else _read(examples)
+    metadata = metadata or {}
+    examples = _drawings(metadata) if examples is None else _read(examples)
     beside = path / f".{folder.name}.{os.getpid()}.tmp"
     try:
         module, functions = build(captioner, options, dtype)
@@ -83,7 +88,7 @@ def export(
                 signatures,
                 dataclasses.asdict(options),
                 dtype=dtype,
-                metadata=metadata or {},
+                metadata=metadata,
             )
         )
     return folder
@@ -119,7 +124,7 @@ def _write_extras(folder, captioner, name, signatures, examples):
         size, mode = encoder.image_size, captioner.resize_mode
         preprocessing = {"image_size": list(size), "resize_mode": mode}
         (extra / "preprocessing.json").write_text(json.dumps(preprocessing) + "\n")
-        contents = next(iter(examples.values()))
+        contents = next(iter(examples.values()), None) or _grey(size)
         pixels = images.load(contents, size, "squash" if mode == "none" else mode)
         pixels = pixels[np.newaxis]
         rows["image_bytes"], rows["images"] = [contents], pixels
@@ -127,13 +132,25 @@ def _write_extras(folder, captioner, name, signatures, examples):
     write_warmup(extra / "tf_serving_warmup_requests", name, signatures, rows)
 
 
-def _drawings():
-    """{file name: JPEG bytes} of scenes that no captioner was trained on."""
+def _drawings(metadata):
+    """{file name: JPEG bytes} of scenes for those who know scenes, and none for others.
+
+    No captioner was trained on these.
+    """
+    if metadata.get("recipe", {}).get("data") != "scenes":
+        return {}
     from sat_tf.datasets import scenes  # needs TFDS, which takes a second to import
     from sat_tf.datasets.scenes_drawing import jpeg
 
     drawn = [scenes.scene("test", i) for i in range(_EXAMPLES)]
     return {scene.file_name: jpeg(scenes.render(scene)) for scene in drawn}
+
+
+def _grey(size):
+    """A grey JPEG (bytes) of this height and width."""
+    stream = io.BytesIO()
+    PIL.Image.new("RGB", size[::-1], "grey").save(stream, "JPEG")
+    return stream.getvalue()
 
 
 def _read(paths):
@@ -143,6 +160,6 @@ def _read(paths):
     if odd or not paths:
         raise ValueError(
             "Expected one or more JPEG files as examples. "
-            f"Received: examples={odd}. Leave them out for drawings."
+            f"Received: examples={odd}. Convert them, or leave them out."
         )
     return {path.name: path.read_bytes() for path in paths}

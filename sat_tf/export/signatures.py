@@ -14,7 +14,7 @@ import tensorflow as tf
 from sat_tf import images as image_files
 from sat_tf.decoding import decode
 from sat_tf.storage import named_weights
-from sat_tf.vocabulary import EOS
+from sat_tf.vocabulary import EOS, seams
 
 
 def build(captioner, options, dtype=None):
@@ -114,6 +114,7 @@ def _reader(captioner, look):
 def _speaker(captioner, scope, options):
     """Features `[B, L, D]` and errors `[B]` -> the outputs of a signature."""
     words = ["", "", *captioner.vocabulary.words[EOS + 1 :]]
+    write = _writer(words)
 
     @tf.function(autograph=False)
     def say(features, error):
@@ -127,10 +128,12 @@ def _speaker(captioner, scope, options):
                 detected=captioner.detect(features),
                 evidence=captioner.ground(features),
             )
-        outputs = _outputs(decoded, tf.constant(words), captioner.grid)
+        outputs = {
+            "caption": write(decoded.tokens[0]),
+            **_outputs(decoded, tf.constant(words), captioner.grid),
+        }
         if options.decoder == "beam":
-            said = _join(tf.gather(words, decoded.tokens))
-            outputs["beam_captions"] = tf.transpose(said)
+            outputs["beam_captions"] = tf.transpose(write(decoded.tokens))
             # Beams that could not be filled have -inf, which JSON does not know.
             outputs["beam_scores"] = tf.maximum(
                 tf.transpose(decoded.score), tf.float32.min
@@ -145,12 +148,10 @@ def _speaker(captioner, scope, options):
 def _outputs(decoded, vocabulary, grid):
     """The best beam of a `Decoded`, batch first; T = `max_length`."""
     tokens = decoded.tokens[0]
-    words = tf.gather(vocabulary, tokens)
     alpha = decoded.alpha[0]
     return {
-        "caption": _join(words),
         "score": decoded.score[0],
-        "words": words,
+        "words": tf.gather(vocabulary, tokens),
         "length": tf.reduce_sum(tf.cast(tokens > EOS, tf.int32), axis=-1),
         "locations": decoded.locations[0],
         "alpha": tf.reshape(alpha, [-1, alpha.shape[1], *grid]),
@@ -158,8 +159,20 @@ def _outputs(decoded, vocabulary, grid):
     }
 
 
-def _join(words):
-    return tf.strings.strip(tf.strings.reduce_join(words, axis=-1, separator=" "))
+def _writer(words):
+    """What `vocabulary.detokenise` does, of ids `[.., T]`: strings `[..]`."""
+    begins, ends = zip(*map(seams, words), strict=True)
+
+    def write(tokens):
+        begin, end = tf.gather(begins, tokens), tf.gather(ends, tokens)[..., :-1]
+        meet = (begin[..., 1:] == end) & (end > 0)
+        spaces = tf.where(meet, "", " ")
+        spaces = tf.concat([tf.fill(tf.shape(tokens[..., :1]), ""), spaces], axis=-1)
+        text = tf.strings.join([spaces, tf.gather(words, tokens)])
+        text = tf.strings.reduce_join(text, axis=-1)
+        return tf.strings.strip(text)
+
+    return write
 
 
 def _where(fine, x):

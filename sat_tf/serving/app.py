@@ -1,7 +1,8 @@
 """The server: TensorFlow Serving's REST contract on Starlette.
 
 GET  /v1/models/NAME[/versions/V][/metadata]     status, or metadata
-POST /v1/models/NAME[/versions/V]:predict        row or columnar JSON
+POST /v1/models/NAME[/versions/V]:predict        row or columnar JSON, gzip or not
+OPTIONS /v1/...                                  200 for a browser that asks
 GET  /healthz, /readyz                           alive? able to answer?
 GET  /monitoring/prometheus/metrics
 GET  /                                           the page
@@ -11,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import re
+import zlib
 
 import anyio
 import prometheus_client
@@ -26,6 +28,7 @@ from sat_tf.serving.protocol import RequestError
 
 MAX_BODY = 32 * 2**20  # bytes of one request
 _MAX_PENDING = 256 * 2**20  # bytes of all the requests being answered
+_UNPACKINGS = 4  # bodies at a time, since nobody knows how large they become
 _LONG_BODY = 2**20  # bytes; parsing more would keep the other requests waiting
 _BODY_SECONDS = 60
 
@@ -37,24 +40,44 @@ _PATHS = {
     "GET": re.compile(_MODEL + _VERSION + r"(?:/(?P<method>metadata))?"),
 }
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+# AddCORSHeaders of the same file.
+_CORS = {
+    "access-control-allow-origin": "*",
+    "access-control-allow-methods": "POST, GET",
+    "access-control-allow-headers": "Content-Type",
+}
+_ERROR_HEADERS = {
+    415: {"accept-encoding": "gzip"},
+    429: {"retry-after": "1"},
+    503: {"retry-after": "1"},
+}
 _log = logging.getLogger(__name__)
 
 
 class Api:
     """The handlers over a `Repository`, within limits of bytes and pixels."""
 
-    def __init__(self, repository, max_body, max_pixels):
+    def __init__(self, repository, max_body, max_pixels, cors):
         """Keep the arguments; `max_body` in bytes, `max_pixels` per image."""
         self.repository = repository
-        self.max_body, self.max_pixels = max_body, max_pixels
+        self.max_body, self.max_pixels, self.cors = max_body, max_pixels, cors
         self._pending = 0
+        self._unpacking = asyncio.Semaphore(_UNPACKINGS)
 
     async def api(self, request):
         """Answer /v1/models..., and whatever no other route knows, as JSON."""
+        response = await self._answer(request)
+        if self.cors:
+            response.headers.update(_CORS)
+        return response
+
+    async def _answer(self, request):
         try:
             path = request.url.path
             if not path.lower().startswith("/v1"):
                 raise RequestError(f"Nothing at {path}. The API is at /v1/models.", 404)
+            if request.method == "OPTIONS":
+                return _preflight(request)
             match = _match(request.method, request.scope["path"])
             if not match:
                 raise RequestError(
@@ -85,12 +108,23 @@ class Api:
                 "Captioners have no classify or regress signature."
             )
         size = min(_content_length(request, self.max_body), self.max_body)
+        with self._room_for(size):
+            body = await _read(request, self.max_body)
+            if not _is_gzipped(request):
+                return await self._predict(name, version, body)
+            async with self._unpacking:
+                body = await asyncio.to_thread(_unpack, body, self.max_body)
+            with self._room_for(len(body)):
+                return await self._predict(name, version, body)
+
+    @contextlib.contextmanager
+    def _room_for(self, size):
+        """Count `size` bytes among those being answered; RequestError if too many."""
         if self._pending and self._pending + size > _MAX_PENDING:
             raise RequestError("The server is busy. Try again in a moment.", 503)
         self._pending += size
         try:
-            body = await _read(request, self.max_body)
-            return await self._predict(name, version, body)
+            yield
         finally:
             self._pending -= size
 
@@ -137,9 +171,16 @@ class Api:
         return "", "page" if path == "/" or path.startswith("/page/") else "other"
 
 
-def create_app(repository, *, max_body=MAX_BODY, max_pixels=MAX_PIXELS):
-    """Build the ASGI application over a `Repository` of loaded models."""
-    handlers = Api(repository, max_body, max_pixels)
+def create_app(repository, *, max_body=MAX_BODY, max_pixels=MAX_PIXELS, cors=False):
+    """Build the ASGI application over a `Repository` of loaded models.
+
+    Args:
+        repository: a `Repository`.
+        max_body: bytes that a request may have, unpacked too; more is refused with 413.
+        max_pixels: pixels that an image may have, refused before it is decoded.
+        cors: whether scripts of other sites may read the answers of /v1.
+    """
+    handlers = Api(repository, max_body, max_pixels, cors)
     return Starlette(
         routes=[
             Route("/healthz", handlers.alive),
@@ -153,9 +194,21 @@ def create_app(repository, *, max_body=MAX_BODY, max_pixels=MAX_PIXELS):
 
 
 def _error(error):
-    headers = {"retry-after": "1"} if error.status in (429, 503) else None
     content = protocol.encode_error(error.message)
+    headers = _ERROR_HEADERS.get(error.status)
     return Response(content, error.status, headers, media_type="application/json")
+
+
+def _preflight(request):
+    """Answer OPTIONS, which a browser sends before it lets a script POST."""
+    origin = request.headers.get("origin", "")
+    if not re.search("https?://", origin):
+        raise RequestError(
+            "Expected the Origin header in a CORS preflight, as a browser sends it. "
+            f"Received: OPTIONS {request.url.path} with Origin: {origin or 'none'}. "
+            "Send it, or GET or POST at once."
+        )
+    return Response()
 
 
 def _match(method, path):
@@ -180,6 +233,49 @@ def _version(match):
 def _content_length(request, default):
     """Bytes that the request promises; `default` when it streams without saying."""
     return int(request.headers.get("content-length", default))
+
+
+def _is_gzipped(request):
+    """Tell whether a body is packed; RequestError where not with gzip, and once."""
+    header = ",".join(request.headers.getlist("content-encoding"))
+    codings = [coding.strip().lower() for coding in header.split(",")]
+    codings = [coding for coding in codings if coding not in ("", "identity")]
+    if codings in ([], ["gzip"], ["x-gzip"]):
+        return bool(codings)
+    raise RequestError(
+        "Expected a body as it is, or packed once with gzip. "
+        f"Received: Content-Encoding: {header[:100]}. "
+        "Send 'Content-Encoding: gzip', or unpack the body and leave the header out.",
+        status=415,
+    )
+
+
+def _unpack(body, max_body):
+    """Unpack gzip (bytes to bytes) no further than `max_body`, or raise RequestError.
+
+    A megabyte may unpack to a thousand.
+    """
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # gzip, and its checksum
+    try:
+        unpacked = unpacker.decompress(body, max_body + 1)
+        problem = "it breaks off" if not unpacker.eof else ""
+        problem = "bytes follow its end" if unpacker.unused_data else problem
+    except zlib.error as error:
+        unpacked, problem = b"", str(error)
+    if len(unpacked) > max_body:
+        raise RequestError(
+            f"Expected a body of at most {max_body} bytes. Received: more than that "
+            f"in {len(body)} bytes of gzip. "
+            "Scale the images down, or send fewer per request.",
+            status=413,
+        )
+    if problem:
+        raise RequestError(
+            "Expected a body packed with gzip, as its Content-Encoding says. "
+            f"Received: {len(body)} bytes that begin with {body[:12]!r} ({problem}). "
+            "Pack all of it once, or leave the header out."
+        )
+    return unpacked
 
 
 async def _read(request, max_body):

@@ -1,6 +1,5 @@
 """The page at `/`: three static files, and what they need to know of the models."""
 
-import json
 import pathlib
 
 from starlette.responses import FileResponse, JSONResponse
@@ -28,7 +27,7 @@ def routes(repository):
                 servable.name: {
                     "version": servable.version,
                     "signatures": servable.signatures,
-                    "preprocessing": _preprocessing(servable.path),
+                    "preprocessing": servable.preprocessing,
                     "examples": sorted(_examples(servable.path)),
                 }
                 for servable in repository.loaded()
@@ -66,11 +65,3 @@ def _examples(version_folder):
     """Find `<root>/<name>/examples/*`: {file name: path}."""
     found = (version_folder.parent / "examples").glob("*")
     return {p.name: p for p in found if p.suffix.lower() in _EXAMPLES}
-
-
-def _preprocessing(version_folder):
-    """Read what the export says of its resizing, to draw the grid where it lay."""
-    path = version_folder / "assets.extra" / "preprocessing.json"
-    if path.is_file():
-        return json.loads(path.read_text("utf-8"))
-    return {"image_size": [224, 224], "resize_mode": "crop"}

@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 
 DEFAULT_SIGNATURE = "serving_default"
+_GZIP = b"\x1f\x8b"
 MAX_VALUES = 2_000_000  # JSON values in a request; parsed, each takes 8 to 64 bytes
 
 
@@ -97,10 +98,10 @@ def _load(body):
             "rank of the input."
         ) from None
     except ValueError as error:  # also not UTF-8, also an integer of 5,000 digits
-        raise RequestError(
-            f"JSON Parse error: {error}. "
-            'Send UTF-8 JSON such as {"instances": [{"b64": "<base64>"}]}.'
-        ) from None
+        advice = 'Send UTF-8 JSON such as {"instances": [{"b64": "<base64>"}]}.'
+        if body.startswith(_GZIP):
+            advice = "Pack it with gzip once, and say so: 'Content-Encoding: gzip'."
+        raise RequestError(f"JSON Parse error: {error}. {advice}") from None
     if not isinstance(document, dict):
         raise RequestError(
             "Expected a JSON object with 'instances' or 'inputs'. "

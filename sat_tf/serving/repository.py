@@ -96,10 +96,14 @@ class Repository:
         self._watcher.start()
 
     def close(self):
-        """Stop watching."""
+        """Stop watching, and wait for the version that is being loaded."""
+        if thread := self.stop():
+            thread.join()
+
+    def stop(self):
+        """Stop watching; returns the thread, which may be loading a version still."""
         self._stop.set()
-        if self._watcher:
-            self._watcher.join()
+        return self._watcher
 
     @contextlib.contextmanager
     def use(self, name, version=None):

@@ -4,10 +4,18 @@ A few kilobytes of PNG can promise 2.5 thousand million pixels. Pillow's readers
 behind the header, so that saying no costs neither time nor memory.
 """
 
+import contextlib
 import io
 
 import numpy as np
-from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin
+from PIL import (
+    BmpImagePlugin,
+    ExifTags,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+)
 
 from sat_tf.serving.protocol import RequestError
 
@@ -23,13 +31,14 @@ _READERS = {
 _TWICE_ENCODED = (b"/9j/", b"iVBORw0KGgo", b"R0lGOD")
 
 
-def screen(images, max_pixels, notes):
+def screen(images, max_pixels, notes, size=None):
     """Look at the encoded images of a request.
 
     Args:
         images: object array `[B]` of bytes.
         max_pixels: what an image may unpack to.
         notes: whether the model's answer has an `error` for every image.
+        size: width and height of the only images that the model takes, if so.
 
     Returns:
         The images, empty where one is refused, and the list of refusals, "" for none.
@@ -44,7 +53,7 @@ def screen(images, max_pixels, notes):
             f"Received: {images.size}. Split them over several requests.",
             status=413,
         )
-    refusals = [refusal(contents, max_pixels) for contents in images.flat]
+    refusals = [refusal(contents, max_pixels, size) for contents in images.flat]
     if any(refusals) and (all(refusals) or not notes):
         raise RequestError(next(filter(None, refusals)))
     kept = [
@@ -67,7 +76,7 @@ def merge(errors, refusals):
     return errors
 
 
-def refusal(contents, max_pixels):
+def refusal(contents, max_pixels, size=None):
     """Say why an encoded image (bytes) is refused; an empty string when it is not."""
     if not contents:
         return (
@@ -84,17 +93,33 @@ def refusal(contents, max_pixels):
             f"Received: bytes that start with {contents[:12]!r}. {hint}"
         )
     try:
-        width, height = reader(io.BytesIO(contents)).size
+        image = reader(io.BytesIO(contents))
     except Exception:  # Pillow raises a dozen types at a broken header
         return (
             "Expected an image with a readable header. "
             f"Received: {len(contents)} bytes that break off or are damaged. "
             "Check that the file opens in an image viewer, and send all of it."
         )
+    width, height = image.size
     if width * height > max_pixels:
         return (
             f"Expected an image of at most {max_pixels} pixels. "
             f"Received: {width} x {height}. Scale it down; the model looks at a few "
             "hundred pixels a side."
         )
+    if size and size != (upright := _upright_size(image)):
+        return (
+            "Expected an image of {} x {} pixels (width x height), as this model "
+            "resizes nothing. Received: {} x {}. Resize it, or export a captioner "
+            "whose resize_mode is 'crop' or 'squash'.".format(*size, *upright)
+        )
     return ""
+
+
+def _upright_size(image):
+    """Give the width and height of an open image as a viewer would show it."""
+    exif, orientation = Image.Exif(), 1
+    with contextlib.suppress(Exception):  # damaged: as good as none
+        exif.load(image.info.get("exif"))
+        orientation = exif.get(ExifTags.Base.Orientation)
+    return image.size[::-1] if orientation in (5, 6, 7, 8) else image.size

@@ -1,6 +1,7 @@
 """One loaded SavedModel and its signatures, as functions of NumPy arrays."""
 
 import contextlib
+import json
 import logging
 import threading
 
@@ -29,6 +30,7 @@ class Servable:
             key: _Signature(function, name)
             for key, function in self._model.signatures.items()
         }
+        self.preprocessing = _preprocessing(path)
         self._users = 0
         self._idle = threading.Condition()
 
@@ -50,14 +52,17 @@ class Servable:
     async def predict(self, request, max_pixels):
         """Answer a `PredictRequest` with arrays by output name.
 
-        Images whose header is refused never reach the graph. Where only some images
-        of a request are bad, their `error` says so; where all are, RequestError does.
+        Images whose header is refused never reach the graph, nor do those of another
+        size than a model that resizes nothing was made for. Where only some images of
+        a request are bad, their `error` says so; where all are, RequestError does.
         """
         signature = self._signatures[request.signature_name]
         inputs, refusals = request.inputs, []
         if _IMAGES in inputs and inputs[_IMAGES].dtype == object:
             notes = "error" in signature.outputs
-            images, refusals = screening.screen(inputs[_IMAGES], max_pixels, notes)
+            images, refusals = screening.screen(
+                inputs[_IMAGES], max_pixels, notes, self._only_size()
+            )
             inputs = {**inputs, _IMAGES: images}
         try:
             outputs = await signature.answer(inputs)
@@ -66,6 +71,12 @@ class Servable:
         if refusals and "error" in outputs:
             outputs["error"] = screening.merge(outputs["error"], refusals)
         return outputs
+
+    def _only_size(self):
+        """Width and height of the images that a model without resizing takes."""
+        if self.preprocessing.get("resize_mode") == "none":
+            return tuple(self.preprocessing["image_size"][::-1])
+        return None
 
     @contextlib.contextmanager
     def in_use(self):
@@ -160,6 +171,14 @@ class _Signature:
             return np.zeros(shape, spec.dtype)
 
         return {name: fill(name, spec) for name, spec in self.specs.items()}
+
+
+def _preprocessing(path):
+    """Read what an export says of its resizing: `image_size`, `resize_mode`."""
+    file = path / "assets.extra" / "preprocessing.json"
+    if file.is_file():
+        return json.loads(file.read_text("utf-8"))
+    return {"image_size": [224, 224], "resize_mode": "crop"}
 
 
 def _spec(spec):

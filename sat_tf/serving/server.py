@@ -1,63 +1,61 @@
 """`sat-tf serve`: the application under uvicorn, until a signal says stop."""
 
 import contextlib
+import logging
 import os
 import pathlib
 import signal
+import socket
 
 import uvicorn
 
-from sat_tf.serving import app, observing
-from sat_tf.serving.repository import Repository
+from sat_tf.serving import observing, threads
 
 _DRAIN_SECONDS = 30
+_log = logging.getLogger(__name__)
 
 
-def serve(
-    root,
-    host="127.0.0.1",
-    port=8501,
-    *,
-    max_body=app.MAX_BODY,
-    max_pixels=app.MAX_PIXELS,
-    poll_seconds=2.0,
-):
+def serve(root, host="127.0.0.1", port=8501, *, poll_seconds=2.0, **limits):
     """Serve the SavedModels under `root` over HTTP; returns after SIGTERM or SIGINT.
+
+    The port is taken first: a request that comes while the models load waits for them.
 
     Args:
         root: folder of `<name>/<version>/saved_model.pb`, or one `<name>` folder.
         host: address to listen on; the default is reached from this machine alone.
-        port: TCP port.
-        max_body: bytes that a request may have; more is refused with 413.
-        max_pixels: pixels that an image may have, refused before it is decoded.
+        port: TCP port; 0 takes any that is free, and the log says which.
         poll_seconds: how often to look for new versions.
+        **limits: `max_body`, `max_pixels` and `cors` of `app.create_app`.
 
     Raises:
-        ValueError: no model could be loaded.
+        ValueError: the port is in use, or no model could be loaded.
     """
-    # A GPU is taken piece by piece, not whole, unless its owner says otherwise.
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    repository = load(root)
-    config = uvicorn.Config(
-        app.create_app(repository, max_body=max_body, max_pixels=max_pixels),
-        host=host,
-        port=port,
-        log_config=observing.LOGGING,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=_DRAIN_SECONDS,
-    )
-    repository.watch(poll_seconds)
-    try:
-        with _stopping_is_no_error():
-            uvicorn.Server(config).run()
-    finally:
-        repository.close()
+    with _until_stopped(), _listen(host, port) as listener:
+        # A GPU is taken piece by piece, not whole, unless its owner says otherwise.
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+        from sat_tf.serving.app import create_app  # it takes TensorFlow seconds
+
+        repository = threads.call(load, root)
+        config = uvicorn.Config(
+            create_app(repository, **limits),
+            log_config=observing.LOGGING,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=_DRAIN_SECONDS,
+        )
+        repository.watch(poll_seconds)
+        _log.info("listening at %s (stop with Ctrl+C)", _url(listener))
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            threads.leave(repository.stop())
 
 
 def load(root):
     """Load the newest version of every model under `root` into a `Repository`."""
+    from sat_tf.serving.repository import Repository
+
     repository = Repository(root)
     repository.refresh()
     if not repository.loaded():
@@ -70,18 +68,51 @@ def load(root):
     return repository
 
 
-@contextlib.contextmanager
-def _stopping_is_no_error():
-    """Let uvicorn finish the open requests at a signal, and the process end with 0.
+def _listen(host, port):
+    """Open the port, or raise ValueError."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        if os.name == "posix":  # where it means: though its last user has just gone
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen()
+        return listener
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise ValueError(
+            "Expected an address of this machine and a free port, 0 to 65535. "
+            f"Received: host={host!r}, port={port} "
+            f"({getattr(error, 'strerror', None) or error}). Stop what listens there, "
+            "or choose another with --port; 0 takes any that is free."
+        ) from error
 
-    Once it has, uvicorn raises the signal again for the handler that was there before.
+
+def _url(listener):
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Stopped(BaseException):
+    """A signal said stop; no `except Exception` on its way takes it for an error."""
+
+
+@contextlib.contextmanager
+def _until_stopped():
+    """SIGTERM or SIGINT leaves the block, and is no error: the process ends with 0.
+
+    While uvicorn runs, it has handlers of its own: it finishes the open requests and
+    then raises the signal again.
     """
-    before = {
-        number: signal.signal(number, lambda *_: None)
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
+
+    def stop(*_):
+        raise _Stopped
+
+    signals = signal.SIGTERM, signal.SIGINT
+    before = {number: signal.signal(number, stop) for number in signals}
     try:
         yield
+    except _Stopped:
+        pass
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -6,6 +6,7 @@ const READABLE = ["image/jpeg", "image/png", "image/gif", "image/bmp"];
 const MAX_BYTES = 8e6; // larger photographs are scaled down before they are sent
 const MAX_SIDE = 2048;
 const CELL = "#ffb03b";
+const BEST = 5; // captions that are shown at first
 
 let models = {};
 let current = null; // {row, shown}: the model's answer and the word shown now
@@ -31,6 +32,8 @@ async function start() {
   $("file").onchange = () => take($("file").files[0]);
   listenForFiles();
   listenToWords();
+  const isFolded = () => $("more").getAttribute("aria-expanded") === "false";
+  $("more").onclick = () => unfold(isFolded());
   showExamples();
 }
 
@@ -207,8 +210,17 @@ function showBeams({ beam_captions: captions = [], beam_scores: scores }) {
     card.append(caption, score);
     return card;
   });
-  $("beams").querySelector("ol").replaceChildren(...cards);
+  $("captions").replaceChildren(...cards);
   $("beams").hidden = cards.length < 2;
+  $("more").hidden = cards.length <= BEST;
+  unfold(false);
+}
+
+function unfold(all) {
+  const cards = [...$("captions").children];
+  cards.forEach((card, index) => (card.hidden = !all && index >= BEST));
+  $("more").setAttribute("aria-expanded", all);
+  $("more").textContent = all ? `Show the best ${BEST}` : `Show all ${cards.length}`;
 }
 
 // Moving over a word, focusing it or tapping it shows where the model looked.
