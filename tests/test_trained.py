@@ -1,11 +1,17 @@
 """The captioners that come with the package do what their cards say."""
 
+import pathlib
+
 import keras
 import numpy as np
-from pictures import picture
+import pytest
+import tensorflow as tf
+from pictures import encode, picture
 
-from sat_tf import ShowAttendTell, cli
-from sat_tf.datasets import scenes
+from sat_tf import ShowAttendTell, cli, images
+from sat_tf.datasets import scenes, scenes_drawing
+
+SAVED_MODELS = pathlib.Path(__file__).parents[1] / "saved_models"
 
 
 def test_scenes_hard_looks_where_it_speaks():
@@ -36,3 +42,25 @@ def test_flickr8k_hard_captions_photographs_with_a_trunk_of_ones_own(tmp_path, c
     assert said and set(said) <= set(captioner.vocabulary.words)
     assert captioner.grid == (7, 7) and captioner.attention_rule == "argmax"
     assert captioner.encoder.resize_mode == "squash"  # as the photographs it learned from
+
+
+@pytest.mark.parametrize("size", [(112, 112), (300, 200), (48, 64)])
+def test_the_exported_scenes_hard_takes_images_of_any_size(size):
+    """As the README has it: the folder in saved_models, and a photograph."""
+    contents = encode(picture(*size), "JPEG")
+    model = tf.saved_model.load(str(SAVED_MODELS / "scenes_hard" / "1"))
+    answer = model.signatures["serving_default"](image_bytes=tf.constant([contents]))
+    (said,) = ShowAttendTell.from_preset("scenes_hard").generate([contents])
+    assert answer["error"][0] == b""
+    assert answer["caption"][0].numpy().decode() == said.caption != ""
+
+
+def test_squashing_leaves_a_drawing_as_it_is():
+    """So the scores of `scenes` are those of the days when it resized nothing."""
+    drawing = scenes_drawing.jpeg(scenes.render(scenes.scene("test", 0)))
+    pixels = {}
+    for mode in ("none", "squash"):
+        (pixels[mode],), (error,) = images.decode_batch([drawing], (112, 112), mode)
+        assert error == b""
+    np.testing.assert_array_equal(pixels["squash"], pixels["none"])
+    np.testing.assert_array_equal(pixels["squash"], images.decode(drawing))
