@@ -1,11 +1,12 @@
 """What an estimator of the attention's gradient has to say."""
 
-import inspect
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
+
+from sat_tf.runtime.registry import options_of
 
 tfd = tfp.distributions
 
@@ -103,15 +104,8 @@ class Estimator(keras.layers.Layer):
         Args:
             **chosen: values of any, where one decides whether others are heard.
         """
-        names = set()
-        for kind in cls.__mro__[: cls.__mro__.index(Estimator)]:
-            if "__init__" not in vars(kind):
-                continue
-            parameters = inspect.signature(kind.__init__).parameters.values()
-            names |= {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
-            if all(p.kind is not p.VAR_KEYWORD for p in parameters):
-                break
-        return names - {"self", *cls.settled}
+        del chosen
+        return options_of(cls)
 
     @property
     def unbiased_for(self):

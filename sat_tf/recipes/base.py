@@ -2,9 +2,10 @@
 
 import dataclasses
 import difflib
-import inspect
 import json
 import typing
+
+from sat_tf.runtime.registry import options_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -173,7 +174,8 @@ OPEN = ("estimator", "stages", "decoding")
 def _change(content, name, value):
     """Sets one dotted name in nested dicts."""
     section, *rest = name.split(".")
-    if section in OPEN and rest or section == "patience" and not rest:
+    whole = section == "patience" or section in OPEN and isinstance(value, dict)
+    if (rest and section in OPEN) or (whole and not rest):
         _put(content, [section, *rest], value)
         return
     if section not in SECTIONS or not rest:
@@ -231,29 +233,13 @@ def make(where, registry, options):
             f"Received: {name!r}. Choose one of them."
         )
     kind = registry[name]
-    taken = taken_by(kind)
+    taken = options_of(kind)
     for option in set(options) - set(taken):
         raise ValueError(
             f"Expected an option that {name} takes: {', '.join(taken) or 'none'}. "
             f"Received: {where}.{option}={options[option]!r}. Leave it out."
         )
     return kind(**options)
-
-
-def taken_by(kind):
-    """Names of what a class's constructor takes or hands on to those of its bases."""
-    names = {}
-    for each in kind.__mro__:
-        if each.__module__.startswith("keras"):
-            break
-        if "__init__" not in vars(each):
-            continue
-        parameters = inspect.signature(each.__init__).parameters.values()
-        names |= {p.name: None for p in parameters if p.kind is not p.VAR_KEYWORD}
-        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
-            break
-    names.pop("self", None)
-    return list(names)
 
 
 def _parse(text):

@@ -1,6 +1,7 @@
 """Names for things that can be chosen, each imported when it is first asked for."""
 
 import importlib
+import inspect
 from collections.abc import Mapping
 
 
@@ -43,3 +44,22 @@ class Registry(Mapping):
 
     def __len__(self):
         return len(self._homes)
+
+
+def options_of(kind):
+    """Names of what a class's constructor takes or hands on to those of its bases.
+
+    Those of Keras' own classes do not count, nor those in the class's `settled`.
+    """
+    names = {}
+    for each in kind.__mro__:
+        if each.__module__.startswith("keras"):
+            break
+        if "__init__" not in vars(each):
+            continue
+        parameters = inspect.signature(each.__init__).parameters.values()
+        names |= {p.name: None for p in parameters if p.kind is not p.VAR_KEYWORD}
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+            break
+    left = {"self", *getattr(kind, "settled", ())}
+    return [name for name in names if name not in left]
