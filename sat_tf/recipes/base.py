@@ -175,6 +175,11 @@ def _change(content, name, value):
     """Sets one dotted name in nested dicts."""
     section, *rest = name.split(".")
     whole = section == "patience" or section in OPEN and isinstance(value, dict)
+    if section == "stages" and len(rest) == 1 and not isinstance(value, dict):
+        raise ValueError(
+            f"Expected what changes in a stage. Received: {name}={value!r}. Write, for "
+            f"instance, --set {name}.epochs={value}."
+        )
     if (rest and section in OPEN) or (whole and not rest):
         _put(content, [section, *rest], value)
         return
