@@ -10,10 +10,15 @@ from sat_tf.estimators import Reinforce
 from sat_tf.model.encoder import Encoder
 
 WORDS = ["red", "blue", "dog", "cat"]
+OBJECTIVE = ("label_smoothing", "lambda_ds", "encoder_rate", "scheduled_sampling")
 
 
 def toy(estimator="reinforce", seed=17, grid=(2, 2), size=3, words=WORDS, **kwargs):
-    """L = 4 places, V = 7 words; weights drawn wide so that nothing is near zero."""
+    """L = 4 locations, V = 7 words; weights wide so that nothing is near zero.
+
+    What `compile` takes (`label_smoothing=0.1`, ...) is set on it without compiling.
+    """
+    objective = {name: kwargs.pop(name) for name in OBJECTIVE if name in kwargs}
     options = {
         "embedding_size": 3,
         "hidden_size": 4,
@@ -26,6 +31,8 @@ def toy(estimator="reinforce", seed=17, grid=(2, 2), size=3, words=WORDS, **kwar
     rng = np.random.default_rng(seed)
     for variable in model.trainable_variables:
         variable.assign(rng.normal(0, 0.7, variable.shape))
+    for name, value in objective.items():
+        setattr(model, name, value)
     return model
 
 
@@ -45,9 +52,9 @@ def batch(model, lengths=(2, 2), seed=17, padding=0):
 
 def all_paths(model, data):
     """The trace of every path at once: S = L^T, in the order of itertools.product."""
-    places, time = model.encoder.locations, data["tokens"].shape[1]
-    paths = np.array(list(itertools.product(range(places), repeat=time)))
-    weights = tf.one_hot(paths, places)  # [S, T, L]
+    locations, time = model.encoder.locations, data["tokens"].shape[1]
+    paths = np.array(list(itertools.product(range(locations), repeat=time)))
+    weights = tf.one_hot(paths, locations)  # [S, T, L]
 
     def forced(logits, t):
         shape = tf.shape(logits)
@@ -57,14 +64,14 @@ def all_paths(model, data):
 
 
 def path_probability(trace, log_p=None):
-    """p(s | a) `[S, B]`; at padding, which alpha ignores, every place is as good.
+    """p(s | a) `[S, B]`; at padding, which alpha ignores, every location is as good.
 
-    `log_p`, `[S, B, T]`: of the places, by default under alpha.
+    `log_p`, `[S, B, T]`: of the locations, by default under alpha.
     """
-    places = tf.cast(tf.shape(trace.log_alpha)[-1], tf.float32)
+    locations = tf.cast(tf.shape(trace.log_alpha)[-1], tf.float32)
     padded = tf.reduce_sum(1 - trace.mask, axis=-1)
     log_p = trace.log_p_location if log_p is None else log_p
-    return tf.exp(tf.reduce_sum(log_p, axis=-1) - padded * tf.math.log(places))
+    return tf.exp(tf.reduce_sum(log_p, axis=-1) - padded * tf.math.log(locations))
 
 
 def paths_of(model, data):
@@ -93,12 +100,12 @@ def every_draw(model, data, repeats=1):
     """Every tuple of S paths that an estimator may draw, as one batch of captions.
 
     Returns:
-        the places, one-hot `[S, tuples * B, T, L]`, and the data, each caption once
+        the locations, one-hot `[S, tuples * B, T, L]`, and the data, each caption once
         for every tuple (and that `repeats` times), sharing the images.
     """
-    places, time = model.encoder.locations, data["tokens"].shape[1]
+    locations, time = model.encoder.locations, data["tokens"].shape[1]
     samples, images = model.estimator.samples, data["tokens"].shape[0]
-    index = list(itertools.product(range(places), repeat=samples * time))
+    index = list(itertools.product(range(locations), repeat=samples * time))
     index = np.reshape(index * repeats, [-1, samples, time]).transpose(1, 0, 2)
     number = index.shape[1]
     tiled = {
@@ -106,7 +113,7 @@ def every_draw(model, data, repeats=1):
         "tokens": tf.tile(data["tokens"], [number, 1]),
         "rows": tf.tile(tf.range(images), [number]),
     }
-    return tf.one_hot(np.repeat(index, images, axis=1), places), tiled
+    return tf.one_hot(np.repeat(index, images, axis=1), locations), tiled
 
 
 def expected_gradient(model, data, seed=17, repeats=1):
@@ -118,22 +125,22 @@ def expected_gradient(model, data, seed=17, repeats=1):
     if not estimator.stochastic:
 
         def scalar():
-            trace, _ = estimator.trace(model, data, seed)
+            trace, _ = estimator.trace(model.network, data, seed)
             return tf.reduce_mean(estimator.surrogate(trace))
 
         return gradients(model, scalar)
 
-    places, tiled = every_draw(model, data, repeats)
+    locations, tiled = every_draw(model, data, repeats)
     images = data["tokens"].shape[0] * repeats
 
     def scalar():
-        trace, _ = estimator.trace(model, tiled, seed)
+        trace, _ = estimator.trace(model.network, tiled, seed)
         p = tf.reduce_prod(path_probability(trace, trace.log_drawn), axis=0)
         np.testing.assert_allclose(tf.reduce_sum(p), images, rtol=1e-4)
         surrogate = estimator.surrogate(trace)
         return tf.reduce_sum(tf.stop_gradient(p) * surrogate) / images
 
-    estimator.draw = lambda logits, seed, step: tf.gather(places, step, axis=2)
+    estimator.draw = lambda logits, seed, step: tf.gather(locations, step, axis=2)
     try:
         return gradients(model, scalar)
     finally:
