@@ -27,17 +27,18 @@ EPOCHS, STEPS = 2, 3  # per epoch: 12 images, all captions of 4 at a time
 
 # Soft for an epoch, then hard: a run has to survive being stopped in either.
 RECIPE = {
-    "image_size": "[32,32]",
-    "embedding_size": "8",
-    "hidden_size": "16",
-    "attention_size": "8",
+    "model.image_size": "[32,32]",
+    "model.embedding_size": "8",
+    "model.hidden_size": "16",
+    "model.attention_size": "8",
     "estimator": "reinforce",
-    "reward": "to_go",
-    "baseline": "leave_one_out",
-    "samples": "2",
-    "batch_size": "8",
-    "warm_up": "1",
-    "max_length": "8",
+    "estimator.reward": "to_go",
+    "estimator.baseline": "leave_one_out",
+    "estimator.samples": "2",
+    "data.batch_size": "8",
+    "stages.warm_up.epochs": "1",
+    "stages.train.epochs": "1",
+    "decoding.max_length": "8",
 }
 
 
@@ -83,12 +84,15 @@ def environment():
     }
 
 
-def train_arguments(out, **changes):
+def setting(recipe):
+    """`--set` for every part of a recipe: dotted name -> value."""
+    return [text for pair in recipe.items() for text in ("--set", "=".join(pair))]
+
+
+def train_arguments(out, changes=()):
     """Of `sat-tf train` on the own data, in the workplace."""
-    recipe = {"epochs": str(EPOCHS), **RECIPE, **changes}
-    pairs = [text for pair in recipe.items() for text in ("--set", "=".join(pair))]
     named = ["--data", "own", "--preset", "scenes", "--out", str(out)]
-    return ["train", *named, *pairs]
+    return ["train", *named, *setting({**RECIPE, **dict(changes)})]
 
 
 def sat_tf_process(*arguments, code=None, **options):
@@ -116,18 +120,18 @@ def command(*arguments):
 DAWDLING = """
 import signal, sys, time
 from sat_tf import cli
-from sat_tf.training import loop as training
+from sat_tf.training import callbacks, run
 
 # A shell that starts the tests in the background has them ignore interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-def save_and_say(self, captioner, progress, save=training.Run.save_checkpoint):
+def save_and_say(self, captioner, progress, save=run.Run.save_checkpoint):
     save(self, captioner, progress)
     print("saved", progress.step, flush=True)
     time.sleep(1)
 
-training.SAVE_EVERY = 1
-training.Run.save_checkpoint = save_and_say
+callbacks.SAVE_EVERY = 1
+run.Run.save_checkpoint = save_and_say
 sys.exit(cli.main())
 """
 

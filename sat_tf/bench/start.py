@@ -7,8 +7,8 @@ import keras
 
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.estimators import ESTIMATORS
-from sat_tf.recipes import RECIPES, Recipe
 from sat_tf.presets import storage
+from sat_tf.recipes import RECIPES, Recipe
 from sat_tf.training import train
 
 PAPER_NAME, RECOMMENDED = "paper", "recommended"

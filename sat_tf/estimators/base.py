@@ -105,7 +105,7 @@ class Estimator(keras.layers.Layer):
             **chosen: values of any, where one decides whether others are heard.
         """
         del chosen
-        return options_of(cls)
+        return set(options_of(cls))
 
     @property
     def unbiased_for(self):

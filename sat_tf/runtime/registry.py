@@ -47,19 +47,26 @@ class Registry(Mapping):
 
 
 def options_of(kind):
-    """Names of what a class's constructor takes or hands on to those of its bases.
+    """What a class's constructor takes or hands on to those of its bases.
 
     Those of Keras' own classes do not count, nor those in the class's `settled`.
+
+    Returns:
+        name -> value by default, `None` where there is none.
     """
-    names = {}
+    found = {}
     for each in kind.__mro__:
         if each.__module__.startswith("keras"):
             break
         if "__init__" not in vars(each):
             continue
-        parameters = inspect.signature(each.__init__).parameters.values()
-        names |= {p.name: None for p in parameters if p.kind is not p.VAR_KEYWORD}
-        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+        parameters = list(inspect.signature(each.__init__).parameters.values())
+        several = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        for one in parameters:
+            if one.kind not in several:
+                default = None if one.default is one.empty else one.default
+                found.setdefault(one.name, default)
+        if all(one.kind is not one.VAR_KEYWORD for one in parameters):
             break
     left = {"self", *getattr(kind, "settled", ())}
-    return [name for name in names if name not in left]
+    return {name: default for name, default in found.items() if name not in left}

@@ -10,8 +10,8 @@ import numpy as np
 
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.datasets import Split, load, pipeline
-from sat_tf.evaluation.evaluate import cached_inputs, diagnostics, predict
 from sat_tf.evaluation import captions as scores
+from sat_tf.evaluation.evaluate import cached_inputs, diagnostics, predict
 from sat_tf.recipes import Recipe
 from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.memory import keep_freed_memory
