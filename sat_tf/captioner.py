@@ -28,6 +28,12 @@ class ShowAttendTell(keras.Model):
     Rows of tokens that are all 0 fill a batch up and count for nothing.
     Words to go in that are not the caption's own come as `"inputs"`, int `[B, T]`.
     `"location_bias"` `[B, T, L]`, if there, is added to the location logits (eq. 4).
+    Captions without words, all 0, may fill a batch up to its size: they count for
+    nothing. `fit` also takes one such dict of arrays, with Keras' `batch_size`.
+
+    All that is drawn in training follows from Keras' global seed at the time the
+    captioner is made (`keras.utils.set_random_seed`). A saved file does not hold where
+    the draws were, a loaded captioner's begin anew; the checkpoints of `train` do.
 
     Args:
         vocabulary: a `Vocabulary`, or the list of its words.
