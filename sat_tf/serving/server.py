@@ -42,6 +42,7 @@ def serve(
         app.create_app(repository, max_body=max_body, max_pixels=max_pixels),
         host=host,
         port=port,
+        ws="none",  # the contract has no WebSocket
         log_config=observing.LOGGING,
         access_log=False,
         server_header=False,
