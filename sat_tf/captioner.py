@@ -518,9 +518,10 @@ class ShowAttendTell(keras.Model):
             self.encoder_optimizer = updates.encoder_optimizer(self)
 
     def get_compile_config(self):
-        """What `compile` was given, for a saved model."""
+        """What `compile` was given, for a saved model; `None` if it was not called."""
+        if not self.compiled:
+            return None
         own = {
-            "decoder": self.decoder_options,
             "fine_tuning": self.encoder_optimizer is not None,
             "scheduled_sampling": keras.saving.serialize_keras_object(
                 self.scheduled_sampling
@@ -531,8 +532,8 @@ class ShowAttendTell(keras.Model):
     def compile_from_config(self, config):
         """Compiles a loaded model as it was saved."""
         config = dict(config)
-        decoder, fine_tuning = config.pop("decoder"), config.pop("fine_tuning")
-        self.compile(**keras.saving.deserialize_keras_object(config), decoder=decoder)
+        fine_tuning = config.pop("fine_tuning")
+        self.compile(**keras.saving.deserialize_keras_object(config))
         if fine_tuning:
             self.fine_tune()
         updates.build(self)
@@ -564,8 +565,10 @@ class ShowAttendTell(keras.Model):
         """Captions images.
 
         Args:
-            images: see `generation.generate`: arrays, paths or a `tf.data.Dataset`.
-            seed: for what is drawn at random; `None` draws anew at every call.
+            images: paths, bytes, Pillow images, arrays or a `tf.data.Dataset`, one or
+                many; see `generation.generate`.
+            seed: for what is drawn at random: for each image by its index, whatever
+                the batch; `None` draws anew at every call.
             batch_size: images decoded at once.
             **options: fields of `DecodingOptions`, over those given to `compile`.
                 `banned` may hold words instead of ids.
@@ -602,7 +605,7 @@ class ShowAttendTell(keras.Model):
     # -------------------------------------------------------------------- keeping
 
     def get_config(self):
-        """Constructor arguments, everything a saved model needs to be rebuilt."""
+        """Constructor arguments and `decoder_options`: what `from_config` takes."""
         return {
             "name": self.name,
             "vocabulary": self.vocabulary.get_config()["words"],
@@ -625,6 +628,7 @@ class ShowAttendTell(keras.Model):
             "encoder_rate": self.encoder_rate,
             "resize_mode": self.resize_mode,
             "dtype": self.dtype_policy.name,
+            "decoder": self.decoder_options,
         }
 
     def save_to_preset(self, folder, **options):
@@ -648,4 +652,7 @@ class ShowAttendTell(keras.Model):
         config = dict(config)
         config["encoder"] = Encoder.from_config(config["encoder"])
         config["estimator"] = keras.saving.deserialize_keras_object(config["estimator"])
-        return cls(config.pop("vocabulary"), **config)
+        decoder = config.pop("decoder", {})
+        captioner = cls(config.pop("vocabulary"), **config)
+        captioner.decoder_options = dict(decoder)
+        return captioner
