@@ -1,9 +1,12 @@
 """Image captioning with attention you can trust: Show, Attend and Tell in TensorFlow.
 
-Names are imported when first used, as TensorFlow takes seconds to load.
+Names are imported when first used, as TensorFlow takes seconds to load. Keras'
+`load_model` finds our classes all the same, see `stand_ins`.
 """
 
 import importlib
+
+from sat_tf.runtime import stand_ins
 
 _HOME = {
     "Caption": "sat_tf.decoding.generate",
@@ -34,3 +37,6 @@ def __getattr__(name):
 
 def __dir__():
     return __all__
+
+
+stand_ins.install()

@@ -28,6 +28,12 @@ class ShowAttendTell(KerasHabits, keras.Model):
     Rows of tokens that are all 0 fill a batch up and count for nothing.
     Words to go in that are not the caption's own come as `"inputs"`, int `[B, T]`.
     `"location_bias"` `[B, T, L]`, if there, is added to the location logits (eq. 4).
+    Captions without words, all 0, may fill a batch up to its size: they count for
+    nothing. `fit` also takes one such dict of arrays, with Keras' `batch_size`.
+
+    All that is drawn in training follows from Keras' global seed at the time the
+    captioner is made (`keras.utils.set_random_seed`). A saved file does not hold where
+    the draws were, a loaded captioner's begin anew; the checkpoints of `train` do.
 
     Args:
         vocabulary: a `Vocabulary`, or the list of its words.
@@ -157,9 +163,10 @@ class ShowAttendTell(KerasHabits, keras.Model):
             self.encoder_optimizer = updates.encoder_optimizer(self)
 
     def get_compile_config(self):
-        """What `compile` was given, for a saved model."""
+        """What `compile` was given, for a saved model; `None` if it was not called."""
+        if not self.compiled:
+            return None
         own = {
-            "decoder": self.decoder_options,
             "label_smoothing": self.label_smoothing,
             "lambda_ds": self.lambda_ds,
             "encoder_rate": self.encoder_rate,
@@ -173,8 +180,8 @@ class ShowAttendTell(KerasHabits, keras.Model):
     def compile_from_config(self, config):
         """Compiles a loaded model as it was saved."""
         config = dict(config)
-        decoder, fine_tuning = config.pop("decoder"), config.pop("fine_tuning")
-        self.compile(**keras.saving.deserialize_keras_object(config), decoder=decoder)
+        fine_tuning = config.pop("fine_tuning")
+        self.compile(**keras.saving.deserialize_keras_object(config))
         if fine_tuning:
             self.fine_tune()
         updates.build(self)
@@ -285,8 +292,10 @@ class ShowAttendTell(KerasHabits, keras.Model):
         """Captions images.
 
         Args:
-            images: see `generation.generate`: arrays, paths or a `tf.data.Dataset`.
-            seed: for what is drawn at random; `None` draws anew at every call.
+            images: paths, bytes, Pillow images, arrays or a `tf.data.Dataset`, one or
+                many; see `generation.generate`.
+            seed: for what is drawn at random: for each image by its index, whatever
+                the batch; `None` draws anew at every call.
             batch_size: images decoded at once.
             **options: fields of `DecodingOptions`, over those given to `compile`.
                 `banned` may hold words instead of ids; `rerank={"consensus": 0.3}`
@@ -324,7 +333,7 @@ class ShowAttendTell(KerasHabits, keras.Model):
     # -------------------------------------------------------------------- keeping
 
     def get_config(self):
-        """Constructor arguments, everything a saved model needs to be rebuilt."""
+        """Constructor arguments and `decoder_options`: what `from_config` takes."""
         decoder, serialize = self.network.decoder, keras.saving.serialize_keras_object
         return {
             "name": self.name,
@@ -340,6 +349,7 @@ class ShowAttendTell(KerasHabits, keras.Model):
             "initial_state": serialize(decoder.initial_state),
             "rerankers": [serialize(reranker) for reranker in self.rerankers],
             "dtype": self.dtype_policy.name,
+            "decoder": self.decoder_options,
         }
 
     @classmethod
@@ -350,7 +360,10 @@ class ShowAttendTell(KerasHabits, keras.Model):
         config["encoder"] = Encoder.from_config(config["encoder"])
         config["estimator"] = deserialize(config["estimator"])
         config["rerankers"] = [deserialize(each) for each in config["rerankers"]]
-        return cls(config.pop("vocabulary"), **config)
+        decoder = config.pop("decoder", {})
+        captioner = cls(config.pop("vocabulary"), **config)
+        captioner.decoder_options = dict(decoder)
+        return captioner
 
     def save_to_preset(self, folder, **options):
         """Writes config and weights to a folder; options as `storage.save`."""
@@ -358,7 +371,7 @@ class ShowAttendTell(KerasHabits, keras.Model):
 
     @classmethod
     def from_preset(cls, name, *, encoder_weights=None):
-        """A trained captioner: a shipped one's name, a run, or a saved folder."""
+        """A trained captioner, by what `storage.find` takes: `hf://user/name`, say."""
         return storage.load(cls, name, encoder_weights=encoder_weights)
 
     def export(self, path, version=None, **options):

@@ -49,7 +49,8 @@ def b64(contents):
 def running(root, poll_seconds=0.1, **limits):
     """Serve `root` in a thread of this process; yields (url, repository)."""
     repository = server.load(root)
-    config = uvicorn.Config(app.create_app(repository, **limits), log_config=None)
+    application = app.create_app(repository, **limits)
+    config = uvicorn.Config(application, ws="none", log_config=None)
     config.access_log = False
     listener = socket.create_server(("127.0.0.1", 0))
     instance = uvicorn.Server(config)

@@ -8,12 +8,12 @@ from sat_tf import Encoder, ShowAttendTell
 WORDS = [f"{colour}-{shape}" for colour in "rgb" for shape in "stx"]
 
 
-def small_captioner(trunk="convnet", hidden_size=12, seed=17, **options):
+def small_captioner(trunk="convnet", hidden_size=12, seed=17, words=WORDS, **options):
     """Of images of 64 x 64 pixels, or of 8 x 8 features with the trunk `none`."""
     brought = {"features_shape": (8, 8, 6)} if trunk == "none" else {}
     keras.utils.set_random_seed(seed)
     captioner = ShowAttendTell(
-        WORDS,
+        words,
         encoder=Encoder(trunk, image_size=(64, 64), **brought),
         embedding_size=8,
         hidden_size=hidden_size,

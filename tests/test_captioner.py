@@ -1,5 +1,6 @@
 """The model as its users meet it: fit, save, load, generate."""
 
+import io
 import json
 import os
 import pathlib
@@ -9,12 +10,16 @@ import textwrap
 
 import keras
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 from toy import WORDS, batch, toy
 
+import sat_tf
 from sat_tf import Encoder, ShowAttendTell
-from sat_tf.estimators import Reinforce, Soft
+from sat_tf.decoding.generate import caption_features
+from sat_tf.estimators import ESTIMATORS, Reinforce, Soft
+from sat_tf.evaluation.evaluate import predict
 from sat_tf.presets import storage
 
 
@@ -467,16 +472,185 @@ def test_learns_a_caption_and_says_it():
     assert model.generate(data["image"][0])[0].caption == "blue dog"
 
 
-def test_generate_refuses_images_of_another_size():
-    with pytest.raises(ValueError, match=r"images.shape=\(1, 8, 8, 3\)"):
-        drawn().generate(np.zeros((1, 8, 8, 3)))
+def photograph(*size, seed=17):
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), "uint8")
+
+
+def as_png(pixels, **options):
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, "PNG", **options)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def talker():
+    """Says something else of each image."""
+    model = drawn()
+    rng = np.random.default_rng(17)
+    for variable in model.decoder.trainable_variables:
+        variable.assign(rng.normal(0, 1, variable.shape))
+    return model
+
+
+FORMS = {
+    "a path": lambda pixels, path: path,
+    "a path as text": lambda pixels, path: str(path),
+    "paths": lambda pixels, path: [path, str(path)],
+    "paths of a glob": lambda pixels, path: path.parent.glob(path.name),
+    "an array of paths": lambda pixels, path: np.array([str(path)] * 2),
+    "bytes": lambda pixels, path: path.read_bytes(),
+    "a Pillow image": lambda pixels, path: PIL.Image.open(path),
+    "Pillow images": lambda pixels, path: [PIL.Image.fromarray(pixels)] * 3,
+    "with opacity": lambda pixels, path: PIL.Image.open(path).convert("RGBA"),
+    "an array": lambda pixels, path: pixels,
+    "a batch": lambda pixels, path: pixels[None],
+    "floats": lambda pixels, path: [pixels.astype("float64")] * 2,
+    "a tensor": lambda pixels, path: tf.constant(pixels),
+    "all kinds": lambda pixels, path: [
+        PIL.Image.open(path),
+        pixels,
+        path,
+        path.read_bytes(),
+        pixels[None],
+    ],
+    "data set": lambda pixels, path: data_of(pixels),
+    "of batches": lambda pixels, path: data_of(pixels).batch(2),
+    "of tuples": lambda pixels, path: data_of((pixels, 1, 2)).batch(2),
+    "of dictionaries": lambda pixels, path: data_of({"image": pixels}),
+    "of both": lambda pixels, path: data_of(({"image": pixels}, 1)).batch(2),
+    "of files": lambda pixels, path: data_of(path.read_bytes()),
+}
+
+
+def data_of(element):
+    return tf.data.Dataset.from_tensors(element).repeat(3)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_generate_takes_images_as_people_have_them(talker, form, tmp_path):
+    pixels = photograph(32, 32)
+    (tmp_path / "photo.png").write_bytes(as_png(pixels))
+    expected = caption_features(talker, talker.encode(pixels[None]), talker.options())
+    captions = talker.generate(FORMS[form](pixels, tmp_path / "photo.png"))
+    assert len(captions) >= 1
+    for caption in captions:
+        assert caption.caption == expected[0].caption
+        assert caption.log_p == pytest.approx(expected[0].log_p, abs=1e-3)
+
+
+def test_generate_resizes_arrays_and_pillow_images_as_files(talker, tmp_path):
+    arrays = [photograph(50, 40, seed=1), photograph(32, 90, seed=2)]
+    pillows = [PIL.Image.fromarray(array) for array in arrays]
+    files = [tmp_path / f"{i}.png" for i in range(2)]
+    for image, file in zip(pillows, files, strict=True):
+        image.save(file)
+    said = [
+        [(c.caption, round(c.log_p, 3)) for c in talker.generate(images)]
+        for images in (files, pillows, arrays, [a[None] for a in arrays])
+    ]
+    assert said[0][0] != said[0][1] and all(each == said[0] for each in said)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "LA", "CMYK", "HSV"])
+def test_generate_reads_pillow_images_of_every_mode(talker, mode):
+    image = PIL.Image.fromarray(photograph(32, 32)).convert(mode)
+    (caption,) = talker.generate(image)
+    (expected,) = talker.generate(np.asarray(image.convert("RGB")))
+    assert caption.log_p == pytest.approx(expected.log_p, abs=1e-3)
+
+
+def test_generate_holds_pillow_images_upright(talker):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    file, pixels = io.BytesIO(), photograph(40, 32)
+    PIL.Image.fromarray(pixels).save(file, "JPEG", exif=exif, quality=100)
+    (one,), (other,) = map(talker.generate, (PIL.Image.open(file), file.getvalue()))
+    assert (one.caption, one.log_p) == (other.caption, pytest.approx(other.log_p, 1e-3))
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        [],
+        (),
+        iter([]),
+        np.zeros((0, 32, 32, 3)),
+        data_of(np.zeros((32, 32, 3))).take(0),
+    ],
+    ids=["list", "tuple", "iterator", "array", "data set"],
+)
+def test_generate_says_nothing_of_nothing(talker, nothing):
+    assert talker.generate(nothing) == []
+
+
+@pytest.mark.parametrize(
+    "images, said",
+    [
+        (None, "image 0 with type=NoneType"),
+        ([photograph(32, 32), None], "image 1 with type=NoneType"),
+        ({"image": photograph(32, 32)[None]}, "image 0 with type=dict"),
+        (np.zeros((32, 32)), r"image 0 with shape=\(32, 32\)"),
+        (np.zeros((3, 32, 32)), r"image 0 with shape=\(3, 32, 32\)"),
+        (data_of({"picture": 1}), "image 0 with type=dict"),
+        ("nothing.png", "image='nothing.png'"),
+        ([b"no image"], "image that can be decoded"),
+    ],
+    ids=str,
+)
+def test_generate_refuses_what_is_no_image(talker, images, said):
+    with pytest.raises(ValueError, match=rf"Expected .*{said}"):
+        talker.generate(images)
+
+
+def test_generate_refuses_another_size_where_nothing_is_resized(talker):
+    model = drawn()
+    model.resize_mode = "none"
+    with pytest.raises(ValueError, match=r"\(32, 32\).*image 0 of size \(8, 9\)"):
+        model.generate(np.zeros((1, 8, 9, 3)))
+    with pytest.raises(ValueError, match="batch_size=0"):
+        model.generate(np.zeros((1, 32, 32, 3)), batch_size=0)
+
+
+@pytest.mark.parametrize(
+    "chance", [{"decoder": "sample", "temperature": 4.0}, {"attention": "sample"}]
+)
+def test_draws_of_an_image_do_not_depend_on_the_batch(talker, chance):
+    """One image 96 times: three identical blocks of 32 were once the answer."""
+    images = np.repeat(photograph(32, 32)[None], 96, axis=0)
+    ways = {"seed": 3, "max_length": 5, **chance}
+
+    def said(images, **more):
+        captions = talker.generate(images, **ways, **more)
+        return [(c.caption, *c.locations) for c in captions]
+
+    first = said(images)
+    for size in (96, 7):
+        assert said(images, batch_size=size) == first
+    assert said(tf.data.Dataset.from_tensor_slices(images).batch(10)) == first
+    assert said(images[:50]) == first[:50]
+    blocks = [first[i : i + 32] for i in (0, 32, 64)]
+    assert blocks[0] != blocks[1] != blocks[2] and len(set(first)) > 10
+    ways["seed"] = 4
+    assert said(images) != first
+
+    class Records(list):  # as `evaluate` reads them
+        def read(self, rows):
+            return np.stack([self[i] for i in rows])
+
+    records, options = Records(images[:20]), talker.options(**chance)
+    evaluated = [
+        [c.words for c in predict(talker, records, "image", options, batch_size=size)]
+        for size in (6, 20)
+    ]
+    assert evaluated[0] == evaluated[1]
+    assert len(set(evaluated[0])) > 3
+    ways["seed"] = None
+    assert said(images) != said(images)
 
 
 def test_banned_words_are_named_by_the_user():
     model = toy()
     features = batch(model)["annotations"]
-    from sat_tf.decoding.generate import caption_features
-
     options = model.options(banned=["red", "dog"], max_length=6)
     for caption in caption_features(model, features, options):
         assert not {"red", "dog"} & set(caption.words)
@@ -614,3 +788,78 @@ def test_weights_have_stable_names():
     first = list(storage.named_weights(drawn()))
     toy()
     assert list(storage.named_weights(drawn())) == first
+
+
+# ------------------------------------------------------- files, in a new process
+
+
+@pytest.fixture(scope="module")
+def keras_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("files") / "model.keras"
+    model = toy(detector_size=2)
+    model.decoder_options = {"decoder": "beam", "beam": 4}
+    model.save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import sat_tf, importlib.util; importlib.util.find_spec('keras')",
+        "import keras, sat_tf",
+        "from sat_tf.estimators import Soft",  # imports Keras, and some of the classes
+    ],
+)
+def test_keras_finds_our_classes_in_a_new_process(imports, keras_file):
+    code = f"""
+import warnings
+warnings.simplefilter("error", UserWarning)
+{imports}
+import keras
+model = keras.saving.load_model({str(keras_file)!r})
+assert model.options().beam == 4 and not model.compiled
+kind = keras.saving.get_registered_object("sat_tf>ShowAttendTell")
+import sat_tf
+assert kind is type(model) is sat_tf.ShowAttendTell
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_stand_ins_are_the_classes():
+    """Before a class is there, something in its place makes it and knows it."""
+    code = """
+import sat_tf, keras, sys
+stands = keras.saving.get_registered_object("sat_tf>Soft")
+assert "sat_tf.captioner" not in sys.modules
+assert isinstance(stands(), sat_tf.Soft)
+assert isinstance(stands.from_config({}), sat_tf.Soft)
+assert keras.saving.get_registered_object("sat_tf>Soft") is sat_tf.Soft
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_every_registered_class_has_a_stand_in():
+    ours = {
+        name.removeprefix("sat_tf>"): kind
+        for name, kind in keras.saving.get_custom_objects().items()
+        if name.startswith("sat_tf>")
+    }
+    assert set(ours) == set(sat_tf._REGISTERED)
+    assert all(isinstance(kind, type) for kind in ours.values())
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_every_estimator_is_in_the_file(estimator, tmp_path):
+    model = toy(estimator, grounding_size=2, dtype="mixed_bfloat16")
+    model.save(tmp_path / "model.keras")
+    data = batch(model)
+    rebuilt = (
+        keras.saving.load_model(tmp_path / "model.keras", safe_mode=True),
+        keras.models.clone_model(model),
+        ShowAttendTell.from_config(model.get_config()),
+    )
+    for other in rebuilt:
+        assert other.get_config() == {**model.get_config(), "name": other.name}
+    np.testing.assert_array_equal(rebuilt[0](data), model(data))

@@ -486,3 +486,21 @@ class Flickr8kTest(tfds.testing.DatasetBuilderTestCase):
     def tearDownClass(cls):
         super().tearDownClass()
         shutil.rmtree(cls.EXAMPLE_DIR)
+
+
+def test_two_processes_prepare_the_same_data(tmp_path, monkeypatch, prepared):
+    """Who comes second takes what is there."""
+    own_images(tmp_path / "own")
+    rows = [(*row, "train") for row in own_rows()]
+    write_csv(tmp_path / "own" / "c.csv", rows, ("image", "caption", "split"))
+    generate, meanwhile = own.OwnData._generate_examples, []
+
+    def slowly(self, *arguments):
+        if not meanwhile:
+            meanwhile.append(None)
+            datasets.prepare(tmp_path / "own")
+        return generate(self, *arguments)
+
+    monkeypatch.setattr(own.OwnData, "_generate_examples", slowly)
+    split = datasets.load(tmp_path / "own", "train")
+    assert len(split) and meanwhile and len(list(prepared.glob("*/*/1.0.0"))) == 1

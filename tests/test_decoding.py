@@ -59,15 +59,20 @@ def captioner():
 def compiled(captioner, options):
     @tf.function(
         autograph=False,
-        input_signature=[tf.TensorSpec([None, None, 5]), tf.TensorSpec([], tf.int32)],
+        input_signature=[
+            tf.TensorSpec([None, None, 5]),
+            tf.TensorSpec([], tf.int32),
+            tf.TensorSpec([], tf.int32),
+        ],
     )
-    def run(features, seed):
+    def run(features, seed, first=0):
         opinions = {
             "detected": captioner.detect(features),
             "evidence": captioner.ground(features),
         }
         start = captioner.network.start(features)
-        return decode(captioner.network.step, *start, options, seed, **opinions)
+        step = captioner.network.step
+        return decode(step, *start, options, seed, first=first, **opinions)
 
     return run
 
@@ -203,9 +208,8 @@ def test_batched_is_one_at_a_time(captioner, decoder):
     run = compiled(captioner, DecodingOptions(decoder=decoder, max_length=7))
     features = randomise(captioner, 17)
     together = run(np.concatenate([features, np.nan * features]), 17)
-    images = range(len(features) if decoder != "sample" else 1)
-    for i in images:
-        alone = run(features[i : i + 1], 17)
+    for i in range(len(features)):
+        alone = run(features[i : i + 1], 17, i)
         for a, b in zip(alone, together, strict=True):
             np.testing.assert_allclose(a[:, 0], b[:, i], atol=1e-5)
 
@@ -216,6 +220,23 @@ def test_draws_do_not_depend_on_padding_images(captioner):
     padded = run(np.concatenate([features, 0 * features]), 17)
     for a, b in zip(run(features, 17), padded, strict=True):
         np.testing.assert_allclose(a, b[:, :3], atol=1e-5)
+
+
+@pytest.mark.parametrize("decoder, attention", EVERY_MODE)
+def test_draws_depend_on_the_seed_and_the_index_alone(captioner, decoder, attention):
+    """Of many times one image: however they come, and each its own."""
+    settings = {"attention": attention, "max_length": 5, "temperature": 3.0}
+    options = options_for(decoder, **settings)
+    run, number = compiled(captioner, options), 23
+    features = np.repeat(randomise(captioner, 17)[:1], number, axis=0)
+    whole = run(features, 17)
+    for size in (4, 9):
+        parts = [run(features[i : i + size], 17, i) for i in range(0, number, size)]
+        for part, all_ in zip(zip(*parts, strict=True), whole, strict=True):
+            np.testing.assert_allclose(np.concatenate(part, 1), all_, atol=1e-5)
+    stories = np.concatenate([whole.tokens, whole.locations])
+    different = len(np.unique(stories, axis=1)[0])
+    assert different > 12 if options.stochastic else different == 1
 
 
 @pytest.mark.parametrize("size", [2500, 2539])

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -243,6 +244,30 @@ def test_only_a_sampled_answer_changes(rule):
     first, second = (signatures["annotations"](features) for _ in "12")
     same = (first["locations"] == second["locations"]).numpy().all()
     assert same == (rule != "sample")
+
+
+@pytest.mark.parametrize(
+    "words, seam",
+    [
+        (["红", "狗", "在", "跑", "t", "3"], r"[红狗在跑]{2}"),
+        (["l'", "d'", "un'", "homme", "eau", "chien"], "'homme|'eau"),
+        (["लाल", "गोला", "दीवार"], "[लग]"),
+    ],
+    ids=["Chinese", "French", "Hindi"],
+)
+def test_captions_are_written_as_their_script_is(words, seam):
+    """The graph and `generate` leave out the same spaces."""
+    captioner = small_captioner("none", words=words)
+    options = captioner.options(decoder="beam", beam=6, max_length=9)
+    _, signatures = build(captioner, options)
+    features = annotations(captioner, 6)
+    captions = caption_features(captioner, features, options)
+    answer = signatures["annotations"](tf.constant(features))
+    assert_same(answer, captions)
+    beams = [[beam.caption for beam in caption.beams] for caption in captions]
+    said = [[text.decode() for text in row] for row in answer["beam_captions"].numpy()]
+    assert said == beams
+    assert re.search(seam, str(beams)) and re.search(r"\w \w", str(beams))
 
 
 def test_half_the_space_says_nearly_the_same(tmp_path):

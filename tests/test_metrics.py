@@ -137,6 +137,22 @@ def test_length_and_diversity():
     assert scores["n_images"] == 3
 
 
+@pytest.mark.parametrize(
+    "caption, reference, words",
+    [
+        ("लाल गोला दीवार के सामने है", "लाल गोला, दीवार के सामने है।", 6),
+        ("一只红色的狗在跑", "一只红色的狗，在跑。", 8),
+        ("l'homme court", "L’homme court.", 3),
+    ],
+)
+def test_captions_are_scored_in_every_script(caption, reference, words):
+    """As they are printed, against references as people write them."""
+    scores = score([caption], [[reference]])
+    assert scores["mean_length"] == scores["reference_mean_length"] == words
+    for n in range(1, min(words, 4) + 1):
+        assert scores[f"bleu_{n}"] == pytest.approx(100)
+
+
 def test_an_empty_caption_is_scored_and_an_empty_reference_left_out():
     scores = score(["", "a dog"], [["a cat", " . "], ["a dog"]])
     assert scores["reference_mean_length"] == 2

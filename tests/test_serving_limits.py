@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import logging
+import pathlib
 import shutil
 import struct
 import zlib
@@ -18,6 +19,7 @@ from toy_savedmodel import picture
 
 from sat_tf.serving import screening
 
+SAVED_MODELS = pathlib.Path(__file__).parents[1] / "saved_models"
 MAX_BODY, MAX_PIXELS = 300_000, 1_000_000
 GOOD = picture()
 
@@ -370,3 +372,35 @@ def test_page_headers_forbid_third_parties(url):
 def test_only_listed_files_are_sent(url, path):
     status, _, answer = ask(url, "GET", path)
     assert status == 404 and answer.keys() == {"error"}
+
+
+def grey(width, height, **options):
+    file = io.BytesIO()
+    Image.new("L", (width, height), 150).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+def test_a_photograph_of_108_megapixels_is_captioned():
+    """JPEG is decoded at half its size; what is not decoded row by row is refused."""
+    files = [grey(12_000, 9_000), png_header(12_000, 9_000), grey(400, 300)]
+    with running(SAVED_MODELS) as (url, _):
+        instances = [b64(contents) for contents in files]
+        body = {"instances": instances}
+        status, answer = predict(url, body, "/v1/models/scenes_hard")
+    assert status == 200
+    large, refused, small = answer["predictions"]
+    assert large["error"] == "" and large["caption"] == small["caption"] != ""
+    assert "Received: 12000 x 9000" in refused["error"]
+
+
+@pytest.mark.parametrize(
+    ("contents", "most", "refused"),
+    [
+        (grey(2000, 1000), MAX_PIXELS, True),  # this one is decoded whole
+        (grey(2000, 500), MAX_PIXELS, False),
+        (grey(9000, 7200, progressive=True), 64_000_000, True),
+        (grey(9000, 7200), 64_000_000, False),
+    ],
+)
+def test_what_counts_is_what_an_image_unpacks_to(contents, most, refused):
+    assert bool(screening.refusal(contents, most)) == refused

@@ -48,6 +48,8 @@ def prepare(data, data_dir=None):
     try:
         with quiet():
             builder.download_and_prepare()
+    except FileExistsError:  # another process was faster
+        return open_builder(data, data_dir)
     except AssertionError as error:  # TFDS, of its manual folder
         raise ValueError(
             f"Expected the files of {data}. Received: data_dir={data_dir!r} and "

@@ -1,10 +1,14 @@
 """From images to captions a person can read, and where each word was looked at."""
 
 import dataclasses
-import functools
+import io
+import itertools
+import numbers
 import os
 
 import numpy as np
+import PIL.Image
+import PIL.ImageOps
 import tensorflow as tf
 
 from sat_tf import images as image_files
@@ -44,19 +48,29 @@ def generate(captioner, images, options, *, seed=None, batch_size=32):
 
     Args:
         captioner: a `ShowAttendTell`.
-        images: `[B, H, W, 3]` or `[H, W, 3]` in 0..255, already of the captioner's
-            size; a path or a list of paths; or a `tf.data.Dataset` of batches: arrays,
-            or the dictionaries `fit` takes.
+        images: one image or any number of them, in a list, an array, a generator:
+            paths, the bytes of files, Pillow images, or arrays `[H, W, 3]` in 0..255.
+            Arrays of the captioner's size are taken as they are, the others resized as
+            files are. Or a `tf.data.Dataset` of such, in batches or not, alone, first
+            in a tuple, or as `"image"` (or `"annotations"`) of a dictionary.
         options: `DecodingOptions`.
-        seed: for the `sample` decoder and rule; `None` draws anew at every call.
+        seed: for the `sample` decoder and rule, which draw for an image by this seed
+            and its index, whatever the batch; `None` draws anew at every call.
         batch_size: images decoded at once.
 
     Returns:
-        list of `Caption`.
+        list of `Caption`, empty for no images.
     """
-    captions = []
+    if not (isinstance(batch_size, numbers.Integral) and batch_size >= 1):
+        raise ValueError(
+            "Expected batch_size a whole number >= 1. "
+            f"Received: batch_size={batch_size!r}. Lower it where memory is short."
+        )
+    seed, captions = _as_seed(seed), []
     for features in _features(captioner, images, batch_size):
-        captions += caption_features(captioner, features, options, seed=seed)
+        captions += caption_features(
+            captioner, features, options, seed=seed, first=len(captions)
+        )
     return captions
 
 
@@ -138,32 +152,82 @@ def _one(captioner, decoded, k, b):
 def _features(captioner, images, batch_size):
     """Batches of features of whatever the user brought."""
     if isinstance(images, tf.data.Dataset):
-        for batch in images:
-            if not isinstance(batch, dict):
-                batch = {"image": batch}
-            yield captioner.network.features_of(batch)
+        spec = _first(images.element_spec)
+        if isinstance(spec, dict) and "annotations" in spec:
+            for element in images:
+                yield captioner.network.features_of(_first(element))
+            return
+    pixels = (
+        _pixels(captioner, i, image) for i, image in enumerate(_one_by_one(images))
+    )
+    while batch := list(itertools.islice(pixels, batch_size)):
+        yield encode(captioner, np.stack(batch))
+
+
+def _first(element):
+    """What a data set has of the images: of a tuple (image, ..) the image."""
+    return _first(element[0]) if isinstance(element, tuple) else element
+
+
+def _one_by_one(images):
+    """Every image of what may be nested: a path, bytes, a Pillow image or an array."""
+    if isinstance(images, tf.data.Dataset):
+        for element in map(_first, images):
+            if isinstance(element, dict):
+                element = element.get("image", element)
+            yield from _one_by_one(element)
         return
-    if isinstance(images, str | bytes | os.PathLike):
-        images = [images]
-    if isinstance(images, list | tuple) and not hasattr(images[0], "shape"):
-        load = functools.partial(
-            image_files.load,
-            size=captioner.encoder.image_size,
-            mode=captioner.encoder.resize_mode,
-        )
-        for at in range(0, len(images), batch_size):
-            loaded = [load(path) for path in images[at : at + batch_size]]
-            yield encode(captioner, np.stack(loaded))
-        return
-    images = np.asarray(images)
-    if images.ndim == 3:
-        images = images[None]
-    wanted = (*captioner.encoder.image_size, 3)
-    if images.ndim != 4 or images.shape[1:] != wanted:
+    if hasattr(images, "__array__"):
+        images = np.asarray(images)[()]  # a scalar, where it is one
+    if (
+        not np.iterable(images)
+        or isinstance(images, str | bytes | dict)
+        or _is_one(images)
+    ):
+        yield images
+    else:
+        for image in images:
+            yield from _one_by_one(image)
+
+
+def _is_one(images):
+    """Whether these numbers are one image; two axes are one that will be refused."""
+    if not isinstance(images, np.ndarray):
+        return False
+    return np.issubdtype(images.dtype, np.number) and images.ndim in (2, 3)
+
+
+def _pixels(captioner, index, image):
+    """float32 `[H, W, 3]` in 0..255, of the captioner's size."""
+    size, mode = captioner.encoder.image_size, captioner.encoder.resize_mode
+    if isinstance(image, PIL.Image.Image):
+        image = _as_file(image)
+    if isinstance(image, str | bytes | os.PathLike):
+        return image_files.load(image, size, mode)
+    shape = np.shape(image)
+    if len(shape) != 3 or shape[-1] != 3:
+        kind = f"shape={shape}" if shape else f"type={type(image).__name__}"
         raise ValueError(
-            f"Expected images of shape [B, {', '.join(map(str, wanted))}] in 0..255. "
-            f"Received: images.shape={images.shape}. "
-            "Resize them with sat_tf.images.resize, or pass their paths."
+            "Expected a path, the bytes of an image file, a Pillow image or an array "
+            f"[H, W, 3] in 0..255. Received: image {index} with {kind}. "
+            "Convert it, say by convert('RGB') of Pillow."
         )
-    for at in range(0, len(images), batch_size):
-        yield encode(captioner, images[at : at + batch_size])
+    if shape[:2] == size:
+        return np.asarray(image, "float32")
+    if mode == "none":
+        raise ValueError(
+            f"Expected images of size {size}, as resize mode 'none' does. "
+            f"Received: image {index} of size {shape[:2]}. "
+            "Resize it with sat_tf.images.resize."
+        )
+    return image_files.resize(np.asarray(image), size, mode).numpy()
+
+
+def _as_file(image):
+    """A Pillow image as the bytes of one, for the same rules to apply as to files."""
+    image = PIL.ImageOps.exif_transpose(image)
+    if image.mode[0] not in "IF":  # Those hold more than 8 bits.
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    file = io.BytesIO()
+    image.save(file, "TIFF")
+    return file.getvalue()

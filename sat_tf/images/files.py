@@ -44,6 +44,7 @@ __all__ = [
     "load",
     "resize",
     "to_decodable",
+    "unpacked_pixels",
 ]
 
 
@@ -79,6 +80,18 @@ def _shrink(header, max_pixels):
     fits = (n_pixels <= max_pixels) & (header.in_rows[:, tf.newaxis] | (shrinks < 2))
     least = tf.gather(SHRINKS, tf.argmax(fits, axis=-1))
     return tf.where(tf.reduce_any(fits, axis=-1), least, 0)
+
+
+def unpacked_pixels(height, width, in_rows):
+    """How many pixels `decode` makes of a file whose header has been read.
+
+    Args:
+        height, width: as the header has them.
+        in_rows: see `image_headers.Header`.
+    """
+    shrinks = SHRINKS if in_rows else SHRINKS[:1]
+    pixels = [-(-height // shrink) * -(-width // shrink) for shrink in shrinks]
+    return next((n for n in pixels if n <= MAX_PIXELS), pixels[-1])
 
 
 def _largest(max_pixels):

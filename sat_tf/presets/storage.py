@@ -63,11 +63,12 @@ def save(captioner, folder, *, encoder=None, dtype=None, metadata=None):
     }
     with replacing(folder / "weights.npz") as path, open(path, "wb") as file:
         np.savez(file, **weights)
+    options = captioner.get_config()
     config = {
         "format": FORMAT,
         "encoder_weights": "included" if encoder else "imagenet",
-        "captioner": captioner.get_config(),
-        "decoder": captioner.decoder_options,
+        "decoder": options.pop("decoder"),
+        "captioner": options,
     }
     metadata = metadata or {}
     for name, value in (("config", config), ("metadata", metadata)):
@@ -126,12 +127,11 @@ def load(kind, folder, *, encoder_weights=None):
             f"Received: format={config.get('format')} in {folder}. "
             "Load it with the version of sat_tf that wrote it."
         )
-    options = config["captioner"]
+    options = {**config["captioner"], "decoder": config.get("decoder", {})}
     included = config["encoder_weights"] == "included"
     if not included:
         options["encoder"]["weights"] = encoder_weights or "imagenet"
     captioner = kind.from_config(options)
-    captioner.decoder_options = config.get("decoder", {})
     wanted = named_weights(captioner)
     if not included:
         wanted = {k: v for k, v in wanted.items() if not k.startswith("encoder/")}

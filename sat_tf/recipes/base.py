@@ -98,17 +98,24 @@ def _built(content):
 
 def _taken(estimator, changes):
     """An estimator's options: those asked for, and those of the recipe it takes."""
-    from sat_tf.estimators import kind_of  # takes seconds, so not to print --help
+    # Takes seconds, and --help must not wait for it.
+    from sat_tf.estimators import ESTIMATORS, kind_of
 
+    estimator = {"name": None, **estimator}
     name = estimator["name"]
-    taken = sorted(kind_of(name).options(**estimator))
-    asked = {key.removeprefix("estimator.") for key in changes}
-    for option in asked & set(estimator) - set(taken) - {"name"}:
-        raise ValueError(
-            f"Expected an option that {name} takes: {', '.join(taken) or 'none'}. "
-            f"Received: estimator.{option}={estimator[option]!r}. Leave it out, or "
-            "choose another estimator."
-        )
+    taken = kind_of(name).options(**estimator)
+    asked = changes.get("estimator", {}).keys() | {
+        key.removeprefix("estimator.") for key in changes
+    }
+    for option in estimator:
+        if option in asked and option not in (*taken, "name"):
+            others = [k for k in ESTIMATORS if option in kind_of(k).options(**estimator)]
+            raise ValueError(
+                f"Expected options that the estimator {name} takes: "
+                f"{', '.join(sorted(taken)) or 'it has none'}. Received: "
+                f"estimator.{option}={estimator[option]!r}. Leave it out"
+                + (f", or choose one of {', '.join(others)}." if others else ".")
+            )
     return {k: v for k, v in estimator.items() if k == "name" or k in taken}
 
 

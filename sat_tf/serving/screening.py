@@ -17,6 +17,7 @@ from PIL import (
     PngImagePlugin,
 )
 
+from sat_tf.images import unpacked_pixels
 from sat_tf.serving.protocol import RequestError
 
 MAX_IMAGES = 32  # in a request, and through the graph together
@@ -101,7 +102,9 @@ def refusal(contents, max_pixels, size=None):
             "Check that the file opens in an image viewer, and send all of it."
         )
     width, height = image.size
-    if width * height > max_pixels:
+    is_jpeg = reader is JpegImagePlugin.JpegImageFile
+    in_rows = is_jpeg and not image.info.get("progressive")
+    if unpacked_pixels(height, width, in_rows) > max_pixels:
         return (
             f"Expected an image of at most {max_pixels} pixels. "
             f"Received: {width} x {height}. Scale it down; the model looks at a few "

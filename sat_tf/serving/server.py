@@ -38,6 +38,7 @@ def serve(root, host="127.0.0.1", port=8501, *, poll_seconds=2.0, **limits):
         repository = threads.call(load, root)
         config = uvicorn.Config(
             create_app(repository, **limits),
+            ws="none",  # the contract has no WebSocket
             log_config=observing.LOGGING,
             access_log=False,
             server_header=False,

@@ -68,7 +68,9 @@ def test_gradient_is_that_of_the_plain_loop(estimator, samples):
         return estimator.select(e, training=True, seed=seed, step=t)
 
     def fast():
-        trace, _ = model.network.trace(data, select, samples=samples, one_hot=estimator.one_hot)
+        trace, _ = model.network.trace(
+            data, select, samples=samples, one_hot=estimator.one_hot
+        )
         return scalar(trace)
 
     def plain():
@@ -129,7 +131,9 @@ def test_score_is_the_word_of_one_step():
     data = batch(model, lengths=(4, 2))
     data |= {"rows": tf.constant([1, 0]), "tokens": data["tokens"]}
     seed, draw = tf.constant([17, 4]), Reinforce().draw
-    trace, _ = model.network.trace(data, lambda e, t: draw(e, seed, t), one_hot=True, samples=3)
+    trace, _ = model.network.trace(
+        data, lambda e, t: draw(e, seed, t), one_hot=True, samples=3
+    )
     annotations = model.network.annotations_of(data)
     contexts = tf.einsum("sbtl,bld->sbtd", trace.weights, annotations)
     again = model.network.score(data, trace.states, tf.stack([contexts, 0 * contexts]))
