@@ -83,7 +83,7 @@ def step_marginal_likelihood(model, data):
 
 
 def step_marginal_paths(model, data):
-    """Probability of the states' locations and sum of the log marginals `[paths, B]`."""
+    """p of the states' locations and sum of the log marginals, `[paths, B]`."""
     weights = all_paths(model, data).weights
     marginals, log_alpha = step_marginals(
         model, data, lambda e, t: weights[:, :, t], weights.shape[0]

@@ -9,8 +9,10 @@ from toy import WORDS, attention_part, batch, gradients, toy
 from sat_tf import Encoder, ShowAttendTell
 from sat_tf.estimators import ESTIMATORS, Rebar, Reinforce, Soft, StepMarginal
 from sat_tf.model import losses
-from sat_tf.recipes import base as presets
-from sat_tf.training import loop as training
+from sat_tf.model.initial_state import FromMean
+from sat_tf.recipes import RECIPES
+from sat_tf.reranking.detection import Detection
+from sat_tf.training import building
 
 MIXED = "mixed_bfloat16"
 
@@ -86,7 +88,7 @@ OPTIONS = {
     "plain": {},
     "dropout": {"dropout": 0.3, "input_dropout": 0.3, "initial_dropout": 0.5},
     "own words": {"scheduled_sampling": 0.5},
-    "terms": {"lambda_ds": 0.3, "label_smoothing": 0.1, "detector_size": 4},
+    "terms": {"lambda_ds": 0.3, "label_smoothing": 0.1, "detection": True},
     "authors": {"output_activation": "tanh", "initial_state": "learned"},
     "shared images": {"rows": tf.constant([1, 0, 1])},
     "global policy": {"dtype": None},
@@ -98,7 +100,11 @@ OPTIONS = {
 def test_every_estimator_takes_every_option(name, options):
     """A gradient for every weight, and every one a number."""
     options = {"dtype": MIXED, **options}
-    probability = options.pop("scheduled_sampling", 0.0)
+    if options.pop("detection", False):
+        options["rerankers"] = [Detection(4, dtype=options["dtype"])]
+    if "initial_dropout" in options:
+        dropout = options.pop("initial_dropout")
+        options["initial_state"] = FromMean(dropout=dropout, dtype=options["dtype"])
     rows = {"rows": options.pop("rows")} if "rows" in options else {}
     if options["dtype"] is None:
         keras.mixed_precision.set_global_policy(MIXED)
@@ -107,7 +113,6 @@ def test_every_estimator_takes_every_option(name, options):
     finally:
         keras.mixed_precision.set_global_policy("float32")
     assert model.compute_dtype == "bfloat16"
-    model.scheduled_sampling = probability
     with tf.GradientTape() as tape:
         loss, trace = model.loss_of({**batch(model, lengths=(3, 2, 2)), **rows})
     model.estimator.update(trace)
@@ -129,10 +134,10 @@ def test_every_estimator_takes_every_option(name, options):
     ids=["expected", "sampled", "rebar"],
 )
 def test_a_look_ahead_sees_what_the_recurrence_saw(estimator, dtype):
-    """With one place to look at, it can only find the word's own log-likelihood."""
+    """With one location to look at, it can only find the word's own log-likelihood."""
     model = toy(estimator(), grid=(1, 1), size=40, input_dropout=0.5, dtype=dtype)
     data = batch(model, lengths=(4, 3))
-    trace, words = model.estimator.trace(model, data, tf.constant([17, 5]))
+    trace, words = model.estimator.trace(model.network, data, tf.constant([17, 5]))
     plain = losses.log_likelihood(words, data["tokens"])
     found = trace.log_p_word if trace.baseline is None else trace.baseline
     tolerance = 1e-5 if dtype == "float32" else 0.05
@@ -150,7 +155,7 @@ def test_global_policy_does_the_same():
         keras.mixed_precision.set_global_policy("float32")
     data = batch(model)
     wanted = toy("soft", dtype=MIXED)
-    wanted.encoder = model.encoder  # whose policy is its own
+    wanted.network.encoder = model.encoder  # whose policy is its own
     np.testing.assert_array_equal(model(data), wanted(data))
     assert model.get_config()["dtype"] == MIXED
     assert model.encoder.compute_dtype == "bfloat16"
@@ -159,7 +164,12 @@ def test_global_policy_does_the_same():
 def test_trained_kept_loaded_and_exported(tmp_path):
     """On images with hard attention; what was saved answers as what was trained."""
     keras.utils.set_random_seed(17)
-    options = {"image_size": (32, 32), "trainable": True, "dtype": MIXED}
+    options = {
+        "image_size": (32, 32),
+        "resize_mode": "squash",
+        "trainable": True,
+        "dtype": MIXED,
+    }
     model = ShowAttendTell(
         WORDS,
         encoder=Encoder("convnet", **options),
@@ -168,7 +178,6 @@ def test_trained_kept_loaded_and_exported(tmp_path):
         hidden_size=16,
         attention_size=8,
         dropout=0.1,
-        resize_mode="squash",
         dtype=MIXED,
     )
     images = np.zeros((4, 32, 32, 3), "uint8")
@@ -189,7 +198,9 @@ def test_trained_kept_loaded_and_exported(tmp_path):
             assert variable.dtype == "float32", variable.path
             assert np.isfinite(variable.numpy()).all(), variable.path
     convolution = model.encoder.network.layers[2]
-    assert convolution.compute_dtype == model.network.decoder.compute_dtype == "bfloat16"
+    assert (
+        convolution.compute_dtype == model.network.decoder.compute_dtype == "bfloat16"
+    )
 
     model.save(tmp_path / "model.keras")
     model.save_to_preset(tmp_path / "model")
@@ -208,9 +219,9 @@ def test_trained_kept_loaded_and_exported(tmp_path):
     assert said["alpha"].dtype == tf.float32
 
 
-def test_preset_says_which():
-    preset = presets.SCENES.replace(dtype=MIXED)
-    model = training.build(preset, ["a red dog"])
+def test_recipe_says_which():
+    recipe = RECIPES["scenes"].replace({"model.dtype": MIXED})
+    model = building.build(recipe, [["a red dog"]])
     assert model.compute_dtype == model.encoder.compute_dtype == "bfloat16"
-    with pytest.raises(ValueError, match="Received: dtype='float16'"):
-        training.build(preset.replace(dtype="float16"), ["a red dog"])
+    with pytest.raises(ValueError, match="Received: model.dtype='float16'"):
+        building.build(recipe.replace({"model.dtype": "float16"}), [["a red dog"]])

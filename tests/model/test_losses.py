@@ -29,18 +29,6 @@ def test_log_likelihood_is_that_of_the_words_said(logits):
     assert not found[:, TOKENS == 0].any()
 
 
-def test_detection_is_of_every_word_on_its_own(logits):
-    """Also of the words that are not said, and of `<pad>`, which never is."""
-    x = logits[0, :, 0]
-    p = 1 / (1 + np.exp(-x.astype("float64")))
-    expected = [
-        sum(np.log(p[b, w] if w and w in TOKENS[b] else 1 - p[b, w]) for w in range(5))
-        for b in range(BATCH)
-    ]
-    found = losses.detection(tf.constant(x), TOKENS)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-
 @pytest.mark.parametrize("name", ["log_likelihood", "mean_log_p"])
 def test_padding_gives_no_gradient_even_where_it_is_not_finite(name, logits):
     logits[:, TOKENS == 0] = 1e30  # what an unmasked step may do
@@ -65,7 +53,7 @@ def test_mean_log_p_is_over_the_whole_vocabulary(logits):
 
 
 def test_doubly_stochastic_by_hand():
-    """Two words at place 0 and one at place 1, of three; the fourth is padding."""
+    """Of three locations, two words at the first, one at the second; then padding."""
     alpha = tf.one_hot([[[0, 0, 1, 2]]], 3)  # [S, B, T, L]
     mask = tf.constant([[1.0, 1, 1, 0]])
     np.testing.assert_allclose(losses.doubly_stochastic(alpha, mask), [1 + 0 + 1])
