@@ -97,7 +97,7 @@ def downloaded(address, tmp_path, port, **environment):
     )
     process = subprocess.run(
         [sys.executable, "-c", code, address],
-        cwd=pathlib.Path(hub.__file__).parent.parent,
+        cwd=pathlib.Path(hub.__file__).parents[2],
         env=os.environ
         | {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HOME": str(tmp_path / "home")}
         | {"HF_HUB_ETAG_TIMEOUT": "2", "NO_PROXY": "127.0.0.1"}

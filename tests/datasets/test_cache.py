@@ -182,7 +182,7 @@ def small():
 
 def start(script, *arguments):
     """Another process that may import this file."""
-    here = pathlib.Path(__file__).parent
+    here = pathlib.Path(__file__).parents[1]
     return subprocess.Popen(
         [sys.executable, "-c", script, *map(str, arguments)],
         cwd=here,
@@ -407,7 +407,7 @@ def test_caches_are_listed_and_removed(tmp_path, capsys):
             [sys.executable, "-c", WITHOUT_TENSORFLOW, tmp_path / "none"],
             env={
                 **os.environ,
-                "PYTHONPATH": str(pathlib.Path(cli.__file__).parents[1]),
+                "PYTHONPATH": str(pathlib.Path(cli.__file__).parents[2]),
             },
             check=True,
             capture_output=True,

@@ -19,7 +19,7 @@ from toy_savedmodel import picture
 
 from sat_tf.serving import screening
 
-SAVED_MODELS = pathlib.Path(__file__).parents[1] / "saved_models"
+SAVED_MODELS = pathlib.Path(__file__).parents[2] / "saved_models"
 MAX_BODY, MAX_PIXELS = 300_000, 1_000_000
 GOOD = picture()
 

@@ -196,5 +196,5 @@ def test_the_client_needs_no_tensorflow():
         "import sys; from sat_tf.serving import Client; "
         "sys.exit(any(m in sys.modules for m in ('tensorflow', 'numpy', 'starlette')))"
     )
-    root = pathlib.Path(__file__).parents[1]
+    root = pathlib.Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0

@@ -120,7 +120,7 @@ def started(root, port, log):
             [sys.executable, "-c", code, str(root), str(port)],
             stdout=file,
             stderr=file,
-            cwd=pathlib.Path(__file__).parents[1],
+            cwd=pathlib.Path(__file__).parents[2],
         )
     try:
         yield process

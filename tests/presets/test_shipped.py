@@ -11,7 +11,7 @@ from pictures import encode, picture
 from sat_tf import ShowAttendTell, cli, images
 from sat_tf.datasets import scenes, scenes_drawing
 
-SAVED_MODELS = pathlib.Path(__file__).parents[1] / "saved_models"
+SAVED_MODELS = pathlib.Path(__file__).parents[2] / "saved_models"
 
 
 def test_scenes_hard_looks_where_it_speaks():
