@@ -94,6 +94,7 @@ class ShowAttendTell(KerasHabits, keras.Model):
         self.rerankers = list(rerankers)
         for reranker in self.rerankers:
             if not reranker.built:
+                reranker.dtype_policy = self.dtype_policy
                 reranker.build((None, None, encoder.size), len(vocabulary))
         self.seeds = keras.random.SeedGenerator(name="seeds")
         self.means = logs.running_means()

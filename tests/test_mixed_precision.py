@@ -101,10 +101,9 @@ def test_every_estimator_takes_every_option(name, options):
     """A gradient for every weight, and every one a number."""
     options = {"dtype": MIXED, **options}
     if options.pop("detection", False):
-        options["rerankers"] = [Detection(4, dtype=options["dtype"])]
+        options["rerankers"] = [Detection(4)]
     if "initial_dropout" in options:
-        dropout = options.pop("initial_dropout")
-        options["initial_state"] = FromMean(dropout=dropout, dtype=options["dtype"])
+        options["initial_state"] = FromMean(dropout=options.pop("initial_dropout"))
     rows = {"rows": options.pop("rows")} if "rows" in options else {}
     if options["dtype"] is None:
         keras.mixed_precision.set_global_policy(MIXED)
@@ -112,7 +111,8 @@ def test_every_estimator_takes_every_option(name, options):
         model = toy(name, size=8, **options)
     finally:
         keras.mixed_precision.set_global_policy("float32")
-    assert model.compute_dtype == "bfloat16"
+    parts = model, model.network.decoder.initial_state, *model.rerankers
+    assert {part.compute_dtype for part in parts} == {"bfloat16"}
     with tf.GradientTape() as tape:
         loss, trace = model.loss_of({**batch(model, lengths=(3, 2, 2)), **rows})
     model.estimator.update(trace)

@@ -82,8 +82,6 @@ class Decoder(keras.layers.Layer):
             layer.build(hidden)
         for layer in (self.gates_word, self.output_word):
             layer.build(word)
-        # Last: the layers start as they would without it.
-        self.seeds = keras.random.SeedGenerator(name="seeds")
         self.built = True
 
     def _unit_forget_bias(self, shape, dtype=None):

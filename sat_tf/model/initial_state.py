@@ -63,6 +63,10 @@ class FromMean(InitialState):
                 )
         self.dropout = dropout
         self.scale = scale
+
+    def build(self, annotations_shape, hidden_size):
+        """Creates the two layers, and the seeds of `dropout`."""
+        super().build(annotations_shape, hidden_size)
         self.seeds = keras.random.SeedGenerator(name="seeds")
 
     def source(self, annotations, training):
@@ -97,11 +101,16 @@ INITIAL_STATES = {"from_mean": FromMean, "learned": Learned}
 
 
 def make_initial_state(initial_state, dtype=None):
-    """An `InitialState` of one, of a name in `INITIAL_STATES`, or of a saved config."""
-    if isinstance(initial_state, InitialState):
-        return initial_state
+    """An `InitialState` of one, of a name in `INITIAL_STATES`, or of a saved config.
+
+    It gets the policy `dtype`, if there is one, whatever it came with.
+    """
     if isinstance(initial_state, dict):
-        return keras.saving.deserialize_keras_object(initial_state)
+        initial_state = keras.saving.deserialize_keras_object(initial_state)
+    if isinstance(initial_state, InitialState):
+        if dtype is not None and not initial_state.built:
+            initial_state.dtype_policy = dtype
+        return initial_state
     if initial_state not in INITIAL_STATES:
         raise ValueError(
             f"Expected initial_state to be one of {', '.join(INITIAL_STATES)}. "

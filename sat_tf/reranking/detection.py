@@ -33,14 +33,12 @@ class Detection(Reranker):
         self.hidden_size = hidden_size
         self.dropout = dropout
         self.input_dropout = input_dropout
-        self.hidden = keras.layers.Dense(
-            hidden_size, activation="relu", dtype=self.dtype_policy, name="hidden"
-        )
-        self.drop_mean = keras.layers.Dropout(input_dropout, name="drop_mean")
-        self.drop_hidden = keras.layers.Dropout(dropout, name="drop_hidden")
 
     def build(self, annotations_shape, vocabulary_size):
         """Creates all weights from D, the last axis of the annotations, and V."""
+        self.hidden = keras.layers.Dense(
+            self.hidden_size, activation="relu", dtype=self.dtype_policy, name="hidden"
+        )
         self.hidden.build((None, annotations_shape[-1]))
         # Biases start at zero: at -6, as few of all words are said, it came to expect
         # 7.5 words in captions of 10.7, and at -3, 8.8.
@@ -48,6 +46,8 @@ class Detection(Reranker):
             vocabulary_size, dtype=self.dtype_policy, name="words"
         )
         self.words.build((None, self.hidden_size))
+        self.drop_mean = keras.layers.Dropout(self.input_dropout, name="drop_mean")
+        self.drop_hidden = keras.layers.Dropout(self.dropout, name="drop_hidden")
         self.built = True
 
     def call(self, annotations, training=False):

@@ -37,19 +37,13 @@ class Grounding(Reranker):
         self.hidden_size = hidden_size
         self.dropout = dropout
         self.input_dropout = input_dropout
-        self.trainable = False  # in `fit`, afterwards, and only there
-        dtype = self.dtype_policy
-        self.hidden = keras.layers.Dense(
-            hidden_size, activation="relu", dtype=dtype, name="hidden"
-        )
-        self.drop_annotation = keras.layers.Dropout(
-            input_dropout, name="drop_annotation"
-        )
-        self.drop_hidden = keras.layers.Dropout(dropout, name="drop_hidden")
 
     def build(self, annotations_shape, vocabulary_size):
         """Creates all weights from D, the last axis of the annotations, and V."""
         self.vocabulary_size = vocabulary_size
+        self.hidden = keras.layers.Dense(
+            self.hidden_size, activation="relu", dtype=self.dtype_policy, name="hidden"
+        )
         self.words = keras.layers.Dense(
             vocabulary_size,
             kernel_initializer="zeros",
@@ -64,6 +58,11 @@ class Grounding(Reranker):
             trainable=False,
             name="log_prior",
         )
+        self.drop_annotation = keras.layers.Dropout(
+            self.input_dropout, name="drop_annotation"
+        )
+        self.drop_hidden = keras.layers.Dropout(self.dropout, name="drop_hidden")
+        self.trainable = False  # in `fit`, afterwards, and only there
         self.built = True
 
     def call(self, annotations, training=False):

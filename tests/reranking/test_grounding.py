@@ -93,6 +93,8 @@ def test_has_no_opinion_before(tmp_path):
     captioner = toy(rerankers=[Grounding(4)])
     (head,) = captioner.rerankers
     assert not head.fitted and not head.trainable_variables
+    own = {id(weight) for weight in head.weights}
+    assert not own & {id(weight) for weight in captioner.trainable_variables}
     fresh = ShowAttendTell.from_config(captioner.get_config())
     inputs = Inputs(captioner)
     evidence = evidence_of(fresh, inputs.features)
