@@ -75,24 +75,17 @@ def learn(plan, name, seed):
     batches = _training_batches(plan, captioner, seed)
     judge = _judge(plan, captioner)
     warm_up, soft = _warm_up_seconds(plan, estimator, name), Soft()
-    steps = {}
-    for stage in [soft, estimator] if warm_up else [estimator]:
-        captioner.use(stage)
-        signature = [batches.element_spec]  # one graph for batches of any length
-        steps[stage] = tf.function(
-            captioner.train_step, input_signature=signature, autograph=False
-        )
-        _trace(captioner, steps[stage], batches.take(1))
-
+    used = [soft, estimator] if warm_up else [estimator]
+    steps = {each: _traced_step(captioner, each, batches) for each in used}
     curve = [{"seconds": 0.0, "updates": 0, **judge()}]
     seconds, updates, finite = 0.0, 0, True
     iterator = iter(batches)
     for mark in np.linspace(0, 60 * plan.minutes, EVALUATIONS + 1)[1:]:
         while seconds < mark and finite:
             began = time.perf_counter()
-            stage = soft if seconds < warm_up else estimator
-            captioner.use(stage)
-            loss = float(steps[stage](next(iterator))["loss"])
+            now = soft if seconds < warm_up else estimator
+            captioner.use(now)
+            loss = float(steps[now](next(iterator))["loss"])
             seconds += time.perf_counter() - began
             updates += 1
             finite = math.isfinite(loss)
@@ -102,11 +95,17 @@ def learn(plan, name, seed):
         if not finite:
             break
         curve.append(point)
-    return {
-        "attention": captioner.options().attention,
-        "diverged": not finite,
-        "curve": curve,
-    }
+    attention = captioner.options().attention
+    return {"attention": attention, "diverged": not finite, "curve": curve}
+
+
+def _traced_step(captioner, estimator, batches):
+    """The captioner's training step with an estimator, traced."""
+    captioner.use(estimator)
+    signature = [batches.element_spec]  # one graph for batches of any length
+    step = tf.function(captioner.train_step, input_signature=signature, autograph=False)
+    _trace(captioner, step, batches.take(1))
+    return step
 
 
 def _warm_up_seconds(plan, estimator, name):

@@ -54,8 +54,8 @@ def decode(step, memory, state, options=None, seed=None, *, first=0, rerank=()):
     Args:
         step: `step(tokens [S, B], state, memory, choose) -> (log_p [S, B, V], state,
             aux)`, with `choose(logits [S, B, L]) -> weights [S, B, L]` (its attribute
-            `one_hot` says whether they are) and aux a dict
-            of `alpha` and `weights`, `[S, B, L]`, and `beta` `[S, B]`.
+            `one_hot` says whether they are) and aux a dict of `alpha` and `weights`,
+            `[S, B, L]`, and `beta` `[S, B]`.
         memory: what is known of the images; passed to `step`, never copied per beam.
         state: a nest of tensors `[1, B, ..]`.
         options: `DecodingOptions`; greedy with argmax attention if None.
@@ -68,9 +68,8 @@ def decode(step, memory, state, options=None, seed=None, *, first=0, rerank=()):
     Returns:
         `Decoded`.
 
-    The loop ends when every beam of every image has ended (the lower beams are
-    answers too), and at `max_length`. The first word is chosen outside of it, because
-    there all beams are still one.
+    The loop ends when every beam of every image has ended, and at `max_length`. The
+    first word is chosen outside of it, because there all beams are still one.
     """
     options = options or DecodingOptions()
     seed = as_seed(seed)
@@ -81,10 +80,10 @@ def decode(step, memory, state, options=None, seed=None, *, first=0, rerank=()):
 
     def one_word(t, beams, said, state, looks):
         number = beams.words.shape[0]
-        place, word = (None if x is None else x[t][:number] for x in draws)
+        location, word = (None if x is None else x[t][:number] for x in draws)
 
         def choose(logits):
-            return rule(logits, place)
+            return rule(logits, location)
 
         choose.one_hot = options.attention != "expected"
         log_p, state, aux = step(beams.words, state, memory, choose)

@@ -67,31 +67,26 @@ def export(
     try:
         module, functions = build(captioner, options, dtype)
         signatures = {k: f.get_concrete_function() for k, f in functions.items()}
-        tf.saved_model.save(
-            module,
-            str(beside),
-            signatures,
-            tf.saved_model.SaveOptions(experimental_custom_gradients=False),
-        )
+        plain = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(module, str(beside), signatures, plain)
         _write_extras(beside, captioner, path.name, signatures, examples)
         beside.rename(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+    told = {"dtype": dtype, "metadata": metadata}
+    options = dataclasses.asdict(options)
+    card = model_card(path.name, captioner, signatures, options, **told)
+    _write_beside(path, card, examples)
+    return folder
+
+
+def _write_beside(path, card, examples):
+    """The model card and the pictures to try, in the folder of all versions."""
     for name, contents in examples.items():
         with replacing(path / "examples" / name) as file:
             file.write_bytes(contents)
     with replacing(path / "README.md") as file:
-        file.write_text(
-            model_card(
-                path.name,
-                captioner,
-                signatures,
-                dataclasses.asdict(options),
-                dtype=dtype,
-                metadata=metadata,
-            )
-        )
-    return folder
+        file.write_text(card)
 
 
 def _free_version(path, version):

@@ -1,16 +1,16 @@
 """Pictures: reading, checking and resizing image files."""
 
-from sat_tf.images.files import (
+from sat_tf.images.graph import (
     MAX_PIXELS,
     MODES,
     check_mode,
     decode,
     decode_batch,
-    image_size,
-    load,
     resize,
-    to_decodable,
+    unpacked_pixels,
 )
+from sat_tf.images.headers import image_size
+from sat_tf.images.loading import load, to_decodable
 
 __all__ = [
     "MAX_PIXELS",
@@ -22,4 +22,5 @@ __all__ = [
     "load",
     "resize",
     "to_decodable",
+    "unpacked_pixels",
 ]

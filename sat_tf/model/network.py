@@ -163,28 +163,8 @@ class Network(keras.layers.Layer):
         if location_bias is None:
             locations = self.encoder.locations
             location_bias = tf.zeros(tf.concat([tf.shape(inputs), [locations]], axis=0))
-
-        def weight(layer, name="kernel"):
-            return tf.cast(tf.convert_to_tensor(getattr(layer, name)), hidden.dtype)
-
-        outputs = recurrence.unroll(
-            recurrence.Inputs(
-                gates_word=tf.transpose(self.decoder.gates_word(embedded), [1, 0, 2]),
-                annotations=memory["annotations"],
-                projection=memory["projection"],
-                hidden=hidden,
-                cell=cell,
-                query=weight(self.attention.query),
-                vector=weight(self.attention, "vector"),
-                beta=weight(self.decoder.beta),
-                beta_bias=weight(self.decoder.beta, "bias"),
-                gates_hidden=weight(self.decoder.gates_hidden),
-                gates_context=weight(self.decoder.gates_context),
-                location_bias=tf.transpose(location_bias, [1, 0, 2]),
-            ),
-            select,
-            one_hot,
-        )
+        given = self._recurrence(memory, (hidden, cell), embedded, location_bias)
+        outputs = recurrence.unroll(given, select, one_hot)
         # [T, S, B, ..] -> [S, B, T, ..]
         after, context, logits, weights, cells = (
             tf.transpose(x, [1, 2, 0, 3]) for x in outputs
@@ -193,6 +173,29 @@ class Network(keras.layers.Layer):
         before = tf.concat([hidden[:, :, None], after[:, :, :-1]], axis=2)
         seen = memory["annotations"], embedded
         return words, logits, weights, (before, cells), seen
+
+    def _recurrence(self, memory, state, embedded, location_bias):
+        """What the recurrence depends on, `recurrence.Inputs`."""
+        attention, decoder = self.attention, self.decoder
+        hidden, cell = state
+
+        def weight(layer, name="kernel"):
+            return tf.cast(tf.convert_to_tensor(getattr(layer, name)), hidden.dtype)
+
+        return recurrence.Inputs(
+            gates_word=tf.transpose(decoder.gates_word(embedded), [1, 0, 2]),
+            annotations=memory["annotations"],
+            projection=memory["projection"],
+            hidden=hidden,
+            cell=cell,
+            query=weight(attention.query),
+            vector=weight(attention, "vector"),
+            beta=weight(decoder.beta),
+            beta_bias=weight(decoder.beta, "bias"),
+            gates_hidden=weight(decoder.gates_hidden),
+            gates_context=weight(decoder.gates_context),
+            location_bias=tf.transpose(location_bias, [1, 0, 2]),
+        )
 
     def trace(self, data, select, *, one_hot=False, samples=1, training=False):
         """The `Trace` of a batch, and the word logits `[S, B, T, V]` behind it."""

@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sat_tf.images.files import MAX_PIXELS
+from sat_tf.images import MAX_PIXELS
 from sat_tf.serving import observing, page, protocol
 from sat_tf.serving.protocol import RequestError
 

@@ -66,19 +66,7 @@ def teach(
     records = _records(data, data_dir)
     captioner = ShowAttendTell.from_preset(teacher, encoder_weights=encoder_weights)
     options = captioner.options()
-    if options.width == 1 or not options.rerank:
-        raise ValueError(
-            "Expected a teacher that decodes by consensus, as its beams are compared. "
-            f"Received: teacher={str(teacher)!r}. Train it with, say, --set "
-            "decoding.decoder=beam --set decoding.beam=40 --set "
-            "decoding.rerank.consensus=0.3, as the recipe flickr does."
-        )
-    if not 1 <= count <= options.width:
-        raise ValueError(
-            f"Expected from 1 to {options.width} captions, the beams that "
-            f"{str(teacher)!r} keeps. Received: captions={count}. "
-            "Ask for fewer, or train a teacher with more beams."
-        )
+    _check(teacher, options, count)
     split = datasets.load(data, "train", data_dir=data_dir)
     inputs, key = cached_inputs(captioner, split, cache_dir or default_cache())
     label = f"captions by {teacher}" if progress else None
@@ -103,6 +91,23 @@ def _records(data, data_dir):
         )
     builder, path = source
     return [r for r in builder.read_records(path) if r.path and r.captions]
+
+
+def _check(teacher, options, count):
+    """Refuses a teacher whose beams cannot be compared, or that has too few."""
+    if options.width == 1 or not options.rerank:
+        raise ValueError(
+            "Expected a teacher that decodes by consensus, as its beams are compared. "
+            f"Received: teacher={str(teacher)!r}. Train it with, say, --set "
+            "decoding.decoder=beam --set decoding.beam=40 --set "
+            "decoding.rerank.consensus=0.3, as the recipe flickr does."
+        )
+    if not 1 <= count <= options.width:
+        raise ValueError(
+            f"Expected from 1 to {options.width} captions, the beams that "
+            f"{str(teacher)!r} keeps. Received: captions={count}. "
+            "Ask for fewer, or train a teacher with more beams."
+        )
 
 
 def _best(beams, people, count, encode):

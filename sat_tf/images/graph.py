@@ -1,22 +1,12 @@
 """From encoded bytes to the pixels that the encoder sees, as in the paper.
 
 TensorFlow operations only: the same functions run in training and inside the exported
-SavedModel, so a photograph is prepared alike on both sides. The exceptions are `load`
-and `to_decodable`, conveniences in Python.
+SavedModel, so a photograph is prepared alike on both sides.
 """
 
-import io
-import os
-import warnings
-
-import numpy as np
-import PIL.Image
-import PIL.ImageOps
-import PIL.TiffImagePlugin
 import tensorflow as tf
 
 from sat_tf.images import headers as image_headers
-from sat_tf.images.headers import image_size
 
 MODES = ("crop", "squash", "none")
 # "resized so that the shortest side is 256, then centre crop 224" (section 5.2).
@@ -27,25 +17,7 @@ MAX_PIXELS = 64_000_000
 SHRINKS = (1, 2, 4)
 _LARGE = 4_000_000  # pixels
 OK, UNKNOWN, TOO_LARGE, BROKEN, WRONG_SIZE = range(5)
-# What white may be in Pillow's modes of more than 8 bits.
-_WHITE = {"F": (1, 255), "I": (255, 65535), "I;16": (65535,)}
-# Where the brightest of more than 8 bits is darker than an eighth of white, they are
-# numbers of another range, of 12 bits say, or were not made to be looked at.
-_DARKEST = 1 / 8
-_NOT_WHITE = "it is not clear which of its values is white"
-
-__all__ = [
-    "MAX_PIXELS",
-    "MODES",
-    "check_mode",
-    "decode",
-    "decode_batch",
-    "image_size",
-    "load",
-    "resize",
-    "to_decodable",
-    "unpacked_pixels",
-]
+NOT_WHITE = "it is not clear which of its values is white"
 
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
@@ -65,14 +37,14 @@ def decode(contents):
             unpack to more than `MAX_PIXELS`.
     """
     header = image_headers.read(contents[tf.newaxis])
-    shrink = _shrink(header, MAX_PIXELS)[0]
+    shrink = shrink_of(header, MAX_PIXELS)[0]
     fits = tf.debugging.Assert(shrink > 0, [_largest(MAX_PIXELS)])
     with tf.control_dependencies([fits]):
         contents = tf.identity(contents)
     return _decode(contents, shrink, *(x[0] for x in header))
 
 
-def _shrink(header, max_pixels):
+def shrink_of(header, max_pixels):
     """The least of `SHRINKS` that keeps files to `max_pixels`: int32 `[B]`, 0: none."""
     shrinks = tf.constant(SHRINKS, tf.int64)
     sides = tf.cast(header.size, tf.int64)[:, tf.newaxis]
@@ -193,30 +165,20 @@ def decode_batch(contents, size=(224, 224), mode="crop", max_pixels=MAX_PIXELS):
     n_images = tf.size(contents)
     header = image_headers.read(contents)
     n_pixels = tf.reduce_prod(tf.cast(header.size, tf.int64), axis=-1)
-    shrink = _shrink(header, max_pixels)
+    shrink = shrink_of(header, max_pixels)
     status = tf.where(shrink > 0, BROKEN, TOO_LARGE)
     if mode == "none":
         status = tf.where(_has_size(header, size), status, WRONG_SIZE)
     status = tf.where(n_pixels > 0, status, UNKNOWN)
     promising = tf.equal(status, BROKEN)
 
-    @tf.function(autograph=False)
-    def unpack(index, encoded, *header):
-        return index, resize(_decode(encoded, *header), size, mode)
-
-    def unpacked(wanted, parallel):
-        # A graph has no try: a data set that drops its failing elements stands in.
-        chosen = [
-            tf.boolean_mask(x, wanted & promising)
-            for x in (tf.range(n_images), contents, shrink, *header)
-        ]
-        files = tf.data.Dataset.from_tensor_slices(tuple(chosen))
-        return files.map(unpack, num_parallel_calls=parallel).ignore_errors()
-
-    # Large ones one by one, so that a batch of them does not fill the memory.
     is_large = n_pixels > _LARGE
-    images = unpacked(~is_large, tf.data.AUTOTUNE)
-    images = images.concatenate(unpacked(is_large, None))
+    files = (tf.range(n_images), contents, shrink, *header)
+    # Large ones one by one, so that a batch of them does not fill the memory.
+    images = _unpacked(files, promising & ~is_large, size, mode, tf.data.AUTOTUNE)
+    images = images.concatenate(
+        _unpacked(files, promising & is_large, size, mode, None)
+    )
     spare = tf.data.Dataset.from_tensors((n_images, tf.zeros([*size, 3])))
     indices, images = (
         images.concatenate(spare)
@@ -227,21 +189,35 @@ def decode_batch(contents, size=(224, 224), mode="crop", max_pixels=MAX_PIXELS):
     images = tf.scatter_nd(indices, images, [n_images + 1, *size, 3])[:-1]
     fine = tf.scatter_nd(indices, tf.ones_like(indices[:, 0]), [n_images + 1])[:-1]
     status = tf.where(fine > 0, OK, status)
-    return tf.ensure_shape(images, [None, *size, 3]), tf.where(
-        tf.equal(status, WRONG_SIZE),
-        _wrong_size(header, size),
-        tf.gather(
-            [
-                "",
-                "not an image that can be read: send a JPEG, PNG, GIF or 24-bit BMP "
-                "file",
-                _largest(max_pixels),
-                "broken image: it cannot be decoded; save it anew and send it again",
-                "",
-            ],
-            status,
-        ),
-    )
+    errors = _errors(status, header, size, max_pixels)
+    return tf.ensure_shape(images, [None, *size, 3]), errors
+
+
+def _unpacked(files, wanted, size, mode, parallel):
+    """Indices and images of some files, those that fail left out."""
+
+    @tf.function(autograph=False)
+    def unpack(index, encoded, *header):
+        return index, resize(_decode(encoded, *header), size, mode)
+
+    # A graph has no try: a data set that drops its failing elements stands in.
+    chosen = tuple(tf.boolean_mask(x, wanted) for x in files)
+    chosen = tf.data.Dataset.from_tensor_slices(chosen)
+    return chosen.map(unpack, num_parallel_calls=parallel).ignore_errors()
+
+
+def _errors(status, header, size, max_pixels):
+    """What is wrong with each image and what to do, string `[B]`; empty: nothing."""
+    told = [
+        "",
+        "not an image that can be read: send a JPEG, PNG, GIF or 24-bit BMP file",
+        _largest(max_pixels),
+        "broken image: it cannot be decoded; save it anew and send it again",
+        "",
+    ]
+    wrong_size = _wrong_size(header, size)
+    of_status = tf.gather(told, status)
+    return tf.where(tf.equal(status, WRONG_SIZE), wrong_size, of_status)
 
 
 def _upright_size(header):
@@ -266,140 +242,6 @@ def _wrong_size(header, size):
             f"; resize the image to {wanted} and send it again",
         ]
     )
-
-
-def load(image, size=(224, 224), mode="crop", *, name=None):
-    """Read one image as `decode` and `resize` do; float32 array `[*size, 3]`.
-
-    Args:
-        image: a path, or the encoded bytes. Formats that only Pillow reads (WebP,
-            TIFF) work here too.
-        size: height and width wanted.
-        mode: as in `resize`.
-        name: what messages call it; by default the path.
-
-    Raises:
-        ValueError: the file is missing or no image; the message names it.
-    """
-    check_mode(mode)
-    if name is None:
-        name = "<bytes>" if isinstance(image, bytes) else os.fspath(image)
-    contents = image
-    if not isinstance(image, bytes):
-        try:
-            with open(image, "rb") as file:
-                contents = file.read()
-        except OSError as error:
-            raise ValueError(
-                f"Expected the path of an image. Received: image={name!r} "
-                f"({error.strerror}). Check the path."
-            ) from error
-    contents = to_decodable(contents, name)
-    try:
-        pixels = decode(contents)
-    except tf.errors.InvalidArgumentError as error:
-        if _NOT_WHITE in str(error):
-            raise _no_white(name, "16-bit values make a black image") from error
-        raise ValueError(
-            f"Expected an image that can be decoded. Received: image={name!r}, which "
-            "breaks off or is damaged. Save it anew as JPEG or PNG."
-        ) from error
-    try:
-        return resize(pixels, size, mode).numpy()
-    except tf.errors.InvalidArgumentError as error:
-        raise ValueError(
-            f"Expected an image of size {tuple(size)}, as resize mode 'none' does. "
-            f"Received: image={name!r} of size {tuple(pixels.shape[:2])}. "
-            "Resize it, or choose mode 'crop' or 'squash'."
-        ) from error
-
-
-def to_decodable(contents, name="<bytes>"):
-    """The same bytes where `decode` knows the format, else a PNG made by Pillow.
-
-    Args:
-        contents: bytes of an encoded image.
-        name: what messages call it.
-
-    Raises:
-        ValueError: no reader knows these bytes, they would unpack to more than
-            `MAX_PIXELS`, or hold numbers of which nobody can tell what is white.
-    """
-    header = image_headers.read(tf.convert_to_tensor(contents)[tf.newaxis])
-    height, width = header.size[0].numpy()
-    if height and width:
-        if not _shrink(header, MAX_PIXELS)[0]:
-            raise _too_large(name, f"{height} x {width} (height x width)")
-        return contents
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns of a bomb from 89 megapixels; from 179 it raises.
-            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
-            image = PIL.Image.open(io.BytesIO(contents))
-        if image.width * image.height > MAX_PIXELS:
-            raise _too_large(name, f"{image.height} x {image.width} (height x width)")
-        encoded = io.BytesIO()
-        _to_colours(image, name).save(encoded, "PNG", compress_level=1)
-    except PIL.Image.DecompressionBombError as error:
-        raise _too_large(name, str(error)) from error
-    except _Refused:
-        raise
-    except Exception as error:  # Pillow's readers raise what they like.
-        raise _Refused(
-            "Expected an image that can be decoded (JPEG, PNG, GIF, BMP, WebP, TIFF). "
-            f"Received: image={name!r} of {len(contents)} bytes beginning with "
-            f"{contents[:8]!r}. Save it anew as JPEG or PNG."
-        ) from error
-    return encoded.getvalue()
-
-
-class _Refused(ValueError):
-    """Says already what is wrong with the image."""
-
-
-def _too_large(name, size):
-    return _Refused(
-        f"Expected an image of at most {MAX_PIXELS} pixels, or a JPEG that is not "
-        f"progressive of at most {MAX_PIXELS * SHRINKS[-1] ** 2}. "
-        f"Received: image={name!r}, {size}. Scale it down; a captioner looks at a few "
-        "hundred pixels a side."
-    )
-
-
-def _no_white(name, values):
-    return _Refused(
-        f"Expected numbers that fill the range of their type. Received: image={name!r}"
-        f", whose {values}: {_NOT_WHITE}. Scale them so that white is the largest, and "
-        "save the image anew as a PNG of 8 bits."
-    )
-
-
-def _to_colours(image, name):
-    """A Pillow image, upright, as RGB or RGBA, whatever numbers it holds."""
-    # Of more bits in several colours, Pillow reads the upper 8.
-    bits = getattr(image, "tag_v2", {}).get(PIL.TiffImagePlugin.BITSPERSAMPLE, (8,))
-    image = PIL.ImageOps.exif_transpose(image)
-    mode = image.mode.rstrip("BLN") if image.mode.startswith("I;16") else image.mode
-    if mode in _WHITE:
-        image = _to_eight_bits(image, _WHITE[mode], name)
-    colours = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    brightest = max(high for _, high in colours.convert("RGB").getextrema())
-    if max(bits) > 8 and brightest < 255 * _DARKEST:
-        raise _no_white(name, f"{max(bits)}-bit values make a black image")
-    return colours
-
-
-def _to_eight_bits(image, whites, name):
-    """Grey numbers as grey of 8 bits, where it is clear which of `whites` is white."""
-    values = np.asarray(image)
-    low, high = values.min(), values.max()
-    white = next((white for white in whites if high <= white), None)
-    # No comparison holds for nan.
-    if white is None or not (low >= 0 and high >= white * _DARKEST):
-        raise _no_white(
-            name, f"{values.dtype.name} values lie between {low:g} and {high:g}"
-        )
-    return PIL.Image.fromarray((values * (255 / white)).astype(np.uint8))
 
 
 def check_mode(mode):
@@ -446,7 +288,7 @@ def _png(contents):
         lambda: tf.reduce_max(image[..., :colours]) >= round(255 * _DARKEST),
         lambda: True,
     )
-    with tf.control_dependencies([tf.debugging.Assert(fine, [_NOT_WHITE])]):
+    with tf.control_dependencies([tf.debugging.Assert(fine, [NOT_WHITE])]):
         image = tf.identity(image)
     image = tf.cond(has_alpha, lambda: _on_white(image), lambda: image)
     return tf.broadcast_to(image, tf.concat([tf.shape(image)[:2], [3]], 0))
