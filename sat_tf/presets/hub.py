@@ -133,7 +133,7 @@ def card(captioner, *, encoder, metadata):
     facts = {
         "trunk": f"{trunk.trunk}, {rows} x {columns} places of {trunk.size} features",
         "vocabulary": f"{len(captioner.vocabulary):,} words",
-        "location rule": captioner.attention_rule,
+        "location rule": captioner.options().attention,
     }
     use = 'captioner.generate(dataset)  # of batches {"annotations": [B, L, D]}'
     if trunk.network is not None:

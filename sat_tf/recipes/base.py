@@ -90,7 +90,8 @@ def _built(content):
         else checked(name, value, kinds[name])
         for name, value in content.items()
     }
-    for name, several in zip(LISTS, (parts["stages"], parts["model"].rerankers)):
+    several_of = zip(LISTS, (parts["stages"], parts["model"].rerankers), strict=True)
+    for name, several in several_of:
         for one, options in several.items():
             checked(f"{name}.{one}", options, dict)
     return Recipe(**parts)
@@ -109,7 +110,9 @@ def _taken(estimator, changes):
     }
     for option in estimator:
         if option in asked and option not in (*taken, "name"):
-            others = [k for k in ESTIMATORS if option in kind_of(k).options(**estimator)]
+            others = [
+                k for k in ESTIMATORS if option in kind_of(k).options(**estimator)
+            ]
             raise ValueError(
                 f"Expected options that the estimator {name} takes: "
                 f"{', '.join(sorted(taken)) or 'it has none'}. Received: "

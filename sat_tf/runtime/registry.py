@@ -28,8 +28,8 @@ class Registry(Mapping):
         home = self._homes.get(name)
         if home is None:
             raise ValueError(
-                f"Expected a {self.kind}: {', '.join(self._homes)}. "
-                f"Received: {name!r}. Choose one of them."
+                f"Expected {self.kind} to be one of {', '.join(self._homes)}. "
+                f"Received: {self.kind}={name!r}. Choose one of them."
             )
         if isinstance(home, str):
             module, _, attribute = home.partition(":")

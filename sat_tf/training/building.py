@@ -1,17 +1,25 @@
 """From a recipe to a captioner and its optimizer."""
 
+import dataclasses
+
 import keras
 
+from sat_tf import reranking
 from sat_tf.captioner import ShowAttendTell
+from sat_tf.decoding import DecodingOptions
 from sat_tf.estimators import ESTIMATORS
 from sat_tf.model.encoder import Encoder
 from sat_tf.model.initial_state import INITIAL_STATES
-from sat_tf.recipes.base import make
+from sat_tf.recipes.base import check_options, make
+from sat_tf.recipes.changes import parse
 from sat_tf.reranking import RERANKERS
+from sat_tf.reranking.base import Reranker
+from sat_tf.training.stages import Plan
 from sat_tf.training_step.scheduled_sampling import rising
 from sat_tf.vocabulary import Vocabulary
 
 DTYPES = ("float32", "mixed_bfloat16")
+OPTIMIZERS = ("adam", "rmsprop")
 
 
 def build(recipe, captions, *, encoder_weights=None):
@@ -34,45 +42,82 @@ def vocabulary_of(recipe, captions):
 def make_captioner(recipe, vocabulary, encoder_weights=None):
     """An untrained captioner of a vocabulary."""
     model = recipe.model
-    if model.dtype not in DTYPES:
-        raise ValueError(
-            f"Expected model.dtype to be one of {', '.join(DTYPES)}. "
-            f"Received: model.dtype={model.dtype!r}. Choose one of them."
-        )
     encoder = Encoder(
         model.trunk,
         weights=encoder_weights or model.encoder_weights,
         image_size=model.image_size,
         resize_mode=model.resize_mode,
         # A trunk that starts from nothing has to learn, from the first stage on.
-        trainable=model.trunk == "convnet" and "fine_tune" not in recipe.stages,
+        trainable=model.trunk == "convnet" and not Plan(recipe.stages).trains_the_trunk,
         dtype=model.dtype,
     )
     return ShowAttendTell(
         vocabulary,
         encoder=encoder,
-        estimator=make("estimator", ESTIMATORS, recipe.estimator),
+        estimator=make_estimator(recipe),
         embedding_size=model.embedding_size,
         hidden_size=model.hidden_size,
         attention_size=model.attention_size,
         dropout=model.dropout,
         input_dropout=model.input_dropout,
         output_activation=model.output_activation,
-        initial_state=make("model.initial_state", INITIAL_STATES, model.initial_state),
-        rerankers=[
-            make(f"model.rerankers.{name}", RERANKERS, {**options, "name": name})
-            for name, options in model.rerankers.items()
-        ],
+        initial_state=make_initial_state(recipe),
+        rerankers=make_rerankers(recipe),
         dtype=model.dtype,
     )
 
 
+def make_estimator(recipe):
+    """The recipe's `Estimator`."""
+    return make("estimator", ESTIMATORS, recipe.estimator)
+
+
+def make_initial_state(recipe):
+    """The recipe's `InitialState`."""
+    return make("model.initial_state", INITIAL_STATES, recipe.model.initial_state)
+
+
+def make_rerankers(recipe):
+    """The recipe's `Reranker`s, those that learn."""
+    return [
+        make(f"model.rerankers.{name}", RERANKERS, {**options, "name": name})
+        for name, options in recipe.model.rerankers.items()
+    ]
+
+
+def check(recipe):
+    """Raises `ValueError` for what nobody could train, before any data are read."""
+    for name, value, known in (
+        ("model.dtype", recipe.model.dtype, DTYPES),
+        ("optimizer.name", recipe.optimizer.name, OPTIMIZERS),
+    ):
+        if value not in known:
+            raise ValueError(
+                f"Expected {name} to be one of {', '.join(known)}. "
+                f"Received: {name}={value!r}. Choose one of them."
+            )
+    Plan(recipe.stages).check(make_estimator(recipe))
+    make_initial_state(recipe)
+    _check_decoding(recipe.decoding, make_rerankers(recipe))
+
+
+def _check_decoding(decoding, rerankers):
+    fields = {
+        field.name: field.default for field in dataclasses.fields(DecodingOptions)
+    }
+    check_options("decoding", "decoding", fields, decoding)
+    strengths = reranking.chosen(rerankers, decoding.get("rerank", {}), {})
+    DecodingOptions(**{**decoding, "rerank": strengths})
+
+
 def compile_captioner(captioner, recipe, total_steps):
     """Compiles a captioner as the recipe says, for `total_steps` updates."""
-    objective = recipe.objective
+    objective, decoding = recipe.objective, dict(recipe.decoding)
+    if not captioner.estimator.stochastic:
+        decoding.pop("attention", None)  # it has nothing but expected contexts
     captioner.compile(
         optimizer=make_optimizer(recipe.optimizer, total_steps),
-        decoder=recipe.decoding,
+        decoder=decoding,
         label_smoothing=objective.label_smoothing,
         lambda_ds=objective.lambda_ds,
         encoder_rate=recipe.optimizer.encoder_rate,
@@ -88,43 +133,51 @@ def make_optimizer(settings, total_steps):
         settings.final_rate / settings.learning_rate,
     )
     options = {"learning_rate": rate, "global_clipnorm": settings.clip_norm}
-    if settings.name == "adam":
-        return keras.optimizers.Adam(**options)
     if settings.name == "rmsprop":
-        return keras.optimizers.RMSprop(
-            rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **options
-        )
-    raise ValueError(
-        "Expected optimizer.name to be adam or rmsprop. "
-        f"Received: optimizer.name={settings.name!r}. Choose one of them."
-    )
+        options |= {"rho": 0.95, "momentum": 0.9, "epsilon": 1e-4, "centered": True}
+        return keras.optimizers.RMSprop(**options)
+    return keras.optimizers.Adam(**options)
 
 
 # What a part of a recipe needs beside it to change anything: in words, and whether a
 # recipe and its estimator have it.
 _DRAWS = "an estimator that draws locations", lambda recipe, drawing: drawing.stochastic
+_BEAM = "decoding.decoder=beam"
 NEEDS = {
     "stages.warm_up": _DRAWS,
     "decoding.attention": _DRAWS,
+    "decoding.beam": (_BEAM, lambda recipe, _: _beams(recipe) != 1),
     "decoding.rerank": (
-        "decoding.decoder=beam and decoding.beam=2 or more",
+        f"{_BEAM} and decoding.beam=2 or more",
+        lambda recipe, _: _beams(recipe) > 1,
+    ),
+    "model.rerankers": (
+        "stages.fit_rerankers={}, in which some rerankers learn",
         lambda recipe, _: (
-            recipe.decoding.get("decoder") == "beam"
-            and recipe.decoding.get("beam", 3) > 1
+            "fit_rerankers" in recipe.stages
+            or not any(_is_fitted(name) for name in recipe.model.rerankers)
         ),
     ),
     "optimizer.encoder_rate": (
         "a trunk that is trained: model.trunk=convnet, or stages.fine_tune.epochs",
         lambda recipe, _: (
-            recipe.model.trunk == "convnet"
-            or recipe.stages.get("fine_tune", {}).get("epochs", 0) > 0
+            recipe.model.trunk == "convnet" or Plan(recipe.stages).trains_the_trunk
         ),
     ),
 }
 
 
+def _is_fitted(name):
+    return RERANKERS[name].fit is not Reranker.fit
+
+
+def _beams(recipe):
+    decoding = {"decoder": "greedy", "beam": 3, **recipe.decoding}
+    return decoding["beam"] if decoding["decoder"] == "beam" else 0
+
+
 def refuse_unheard(recipe, changes):
-    """Refuses what somebody asked for and what would change nothing.
+    """Refuses what somebody asked for that nobody can do, or that changes nothing.
 
     What a recipe brings along is no mistake.
 
@@ -133,13 +186,13 @@ def refuse_unheard(recipe, changes):
         changes: dotted names -> values that were asked for.
 
     Raises:
-        ValueError: something that an option needs is off.
+        ValueError: something that an option needs is off, or see `check`.
     """
-    estimator = make("estimator", ESTIMATORS, recipe.estimator)
+    estimator = make_estimator(recipe)
     for name, value in changes.items():
+        off = (parse(value) if isinstance(value, str) else value) in (None, 0, {})
         for part, (needed, there) in NEEDS.items():
             asked = name == part or name.startswith(f"{part}.")
-            off = value in (None, 0, "0", "None", "null")
             if asked and not off and not there(recipe, estimator):
                 raise ValueError(
                     f"Expected {needed}, without which {name} changes nothing. "
@@ -147,3 +200,4 @@ def refuse_unheard(recipe, changes):
                     f"{recipe.estimator['name']!r}. Leave {name} out, or set what it "
                     "needs."
                 )
+    check(recipe)

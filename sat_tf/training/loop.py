@@ -11,7 +11,8 @@ import numpy as np
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.datasets import Split, load, pipeline
 from sat_tf.evaluation import captions as scores
-from sat_tf.evaluation.evaluate import cached_inputs, diagnostics, predict
+from sat_tf.evaluation import diagnostics
+from sat_tf.evaluation.evaluate import cached_inputs, predict
 from sat_tf.recipes import Recipe
 from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.memory import keep_freed_memory
@@ -60,6 +61,7 @@ def train(
             process is at work there.
     """
     keep_freed_memory()
+    building.check(recipe)
     plan = Plan(recipe.stages)
     cache_dir = cache_dir or default_cache()
     with Run(out).alone() as run:
@@ -72,13 +74,12 @@ def train(
             load(data, name, data_dir=data_dir) for name in ("train", "validation")
         )
         for note in training.notes:
-            print(note, file=sys.stderr)
+            print(f"{data}: {note}", file=sys.stderr)
         vocabulary = building.vocabulary_of(recipe, training.captions)
         run.learn_from(origins.note(vocabulary, [training, validation]))
         # Now, as TFDS draws names for its files while it prepares data.
         keras.utils.set_random_seed(seed)
         captioner = building.make_captioner(recipe, vocabulary, encoder_weights)
-        plan.check(captioner.estimator)
         _prepare(captioner, recipe, training, cache_dir, seed, run, verbose)
         # Now too: what is wrong must not be found out after an epoch's work.
         cached_inputs(captioner, validation, cache_dir)
@@ -185,7 +186,7 @@ def _fit(session, schedule, epoch, checkpoints):
 def _validate(session):
     captioner, validation = session.captioner, session.validation
     inputs, key = cached_inputs(captioner, validation, session.cache_dir)
-    options = captioner.options(decoder="greedy", rerank=None)
+    options = captioner.options(decoder="greedy")
     captions = predict(captioner, inputs, key, options)
     bleu_4 = scores.bleu4([c.caption for c in captions], validation.captions)
     health = diagnostics.attention_health([c.alpha for c in captions])

@@ -63,7 +63,7 @@ class WarmUp(Stage):
 
     def enter(self, captioner, estimator):
         """Uses expected contexts."""
-        if estimator.stochastic:
+        if estimator.stochastic and not isinstance(captioner.estimator, Soft):
             captioner.use(Soft())
 
 
@@ -89,6 +89,9 @@ class FineTune(Train):
 
 class FitRerankers(Stage):
     """Rerankers that learn from where the trained captioner looks."""
+
+    def __init__(self):
+        super().__init__()
 
     def finish(self, captioner, inputs, key, captions, *, seed, verbose):
         """Fits those that have not been fitted yet."""
@@ -118,7 +121,7 @@ class Plan:
 
     def __init__(self, stages):
         self.stages = [
-            make("stages", STAGES, {**options, "name": name})
+            make(f"stages.{name}", STAGES, {**options, "name": name})
             for name, options in stages.items()
         ]
         self.epochs = sum(stage.epochs for stage in self.stages)
