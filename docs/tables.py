@@ -2,7 +2,8 @@
 
     python docs/tables.py
 
-rewrites what stands between `<!-- table: NAME -->` and `<!-- end -->` in `results/*.md`.
+rewrites what stands in `results/*.md` between `<!-- table: NAME -->` and
+`<!-- end -->`.
 A test fails when a page no longer says what its score file does.
 """
 

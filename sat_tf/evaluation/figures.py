@@ -195,5 +195,5 @@ def captions_figure(images, captions):
         for image, caption in zip(images, captions, strict=True)
     ]
     if len(rows) == 1:
-        return attention_figure(*rows[0], title=captions[0].caption)
+        return attention_figure(*rows[0])
     return grid_figure(rows)
