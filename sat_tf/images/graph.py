@@ -17,6 +17,9 @@ MAX_PIXELS = 64_000_000
 SHRINKS = (1, 2, 4)
 _LARGE = 4_000_000  # pixels
 OK, UNKNOWN, TOO_LARGE, BROKEN, WRONG_SIZE = range(5)
+# Where the brightest of more than 8 bits is darker than an eighth of white, they are
+# numbers of another range, of 12 bits say, or were not made to be looked at.
+DARKEST = 1 / 8
 NOT_WHITE = "it is not clear which of its values is white"
 
 
@@ -285,7 +288,7 @@ def _png(contents):
     colours = n_channels - tf.cast(has_alpha, tf.int32)
     fine = tf.cond(
         has_16_bits,
-        lambda: tf.reduce_max(image[..., :colours]) >= round(255 * _DARKEST),
+        lambda: tf.reduce_max(image[..., :colours]) >= round(255 * DARKEST),
         lambda: True,
     )
     with tf.control_dependencies([tf.debugging.Assert(fine, [NOT_WHITE])]):

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from sat_tf.images import headers as image_headers
 from sat_tf.images.graph import (
+    DARKEST,
     MAX_PIXELS,
     NOT_WHITE,
     SHRINKS,
@@ -23,9 +24,6 @@ from sat_tf.images.graph import (
 
 # What white may be in Pillow's modes of more than 8 bits.
 _WHITE = {"F": (1, 255), "I": (255, 65535), "I;16": (65535,)}
-# Where the brightest of more than 8 bits is darker than an eighth of white, they are
-# numbers of another range, of 12 bits say, or were not made to be looked at.
-_DARKEST = 1 / 8
 
 
 def load(image, size=(224, 224), mode="crop", *, name=None):
@@ -144,7 +142,7 @@ def _to_colours(image, name):
         image = _to_eight_bits(image, _WHITE[mode], name)
     colours = image.convert("RGBA" if image.has_transparency_data else "RGB")
     brightest = max(high for _, high in colours.convert("RGB").getextrema())
-    if max(bits) > 8 and brightest < 255 * _DARKEST:
+    if max(bits) > 8 and brightest < 255 * DARKEST:
         raise _no_white(name, f"{max(bits)}-bit values make a black image")
     return colours
 
@@ -155,7 +153,7 @@ def _to_eight_bits(image, whites, name):
     low, high = values.min(), values.max()
     white = next((white for white in whites if high <= white), None)
     # No comparison holds for nan.
-    if white is None or not (low >= 0 and high >= white * _DARKEST):
+    if white is None or not (low >= 0 and high >= white * DARKEST):
         raise _no_white(
             name, f"{values.dtype.name} values lie between {low:g} and {high:g}"
         )
