@@ -22,6 +22,9 @@ def sample(logits, draw):
     return _one_hot(categorical(logits, draw), logits)
 
 
+sample.draws = True
+
+
 def expected(logits, draw):
     """Alpha itself: the context is its expectation, as soft attention (eq. 13)."""
     del draw

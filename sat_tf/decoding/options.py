@@ -54,7 +54,8 @@ class DecodingOptions:
     @property
     def stochastic(self):
         """Whether words or locations are drawn at random."""
-        return "sample" in (self.decoder, self.attention)
+        rule = LOCATION_RULES[self.attention]
+        return self.decoder == "sample" or getattr(rule, "draws", False)
 
     def __post_init__(self):
         """Refuse values that no decoder could honour."""
