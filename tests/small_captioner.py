@@ -8,13 +8,20 @@ from sat_tf import Encoder, ShowAttendTell
 WORDS = [f"{colour}-{shape}" for colour in "rgb" for shape in "stx"]
 
 
-def small_captioner(trunk="convnet", hidden_size=12, seed=17, words=WORDS, **options):
+def small_captioner(
+    trunk="convnet",
+    hidden_size=12,
+    seed=17,
+    words=WORDS,
+    resize_mode="crop",
+    **options,
+):
     """Of images of 64 x 64 pixels, or of 8 x 8 features with the trunk `none`."""
     brought = {"features_shape": (8, 8, 6)} if trunk == "none" else {}
     keras.utils.set_random_seed(seed)
     captioner = ShowAttendTell(
         words,
-        encoder=Encoder(trunk, image_size=(64, 64), **brought),
+        encoder=Encoder(trunk, image_size=(64, 64), resize_mode=resize_mode, **brought),
         embedding_size=8,
         hidden_size=hidden_size,
         attention_size=8,

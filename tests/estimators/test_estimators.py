@@ -365,23 +365,73 @@ def test_captions_without_words_contribute_exactly_nothing(
         np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-6)
 
 
-def test_adding_an_estimator_takes_a_class_and_a_registry_line(monkeypatch):
-    class Halves(Estimator):
-        """The mean of two draws, each judged against the other."""
+@keras.saving.register_keras_serializable("tests")
+class Halves(Estimator):
+    """The mean of two draws, each judged against the other."""
 
-        samples = 2
-        one_hot = True
-        unbiased_for = "lower_bound"
+    samples = 2
+    one_hot = True
+    unbiased_for = "lower_bound"
 
-        def surrogate(self, trace):
-            reward = tf.reduce_sum(trace.log_p_word, axis=-1)
-            advantage = tf.stop_gradient(reward - reward[::-1])
-            score = advantage * tf.reduce_sum(trace.log_p_location, axis=-1)
-            return tf.reduce_mean(reward + score, axis=0)
+    def __init__(self, weight=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.weight = weight
+        self.batches = self.add_weight(
+            shape=(), initializer="zeros", trainable=False, name="batches"
+        )
 
-    monkeypatch.setitem(ESTIMATORS, "halves", Halves)
+    def surrogate(self, trace):
+        reward = tf.reduce_sum(trace.log_p_word, axis=-1)
+        advantage = self.weight * tf.stop_gradient(reward - reward[::-1])
+        score = advantage * tf.reduce_sum(trace.log_p_location, axis=-1)
+        return tf.reduce_mean(reward + score, axis=0)
+
+    def update(self, trace):
+        self.batches.assign_add(1.0)
+
+    def get_config(self):
+        return {**super().get_config(), "weight": self.weight}
+
+
+@pytest.fixture
+def halves(monkeypatch):
+    """`Halves` in `ESTIMATORS`, while a test runs."""
+    monkeypatch.setattr(ESTIMATORS, "_homes", dict(ESTIMATORS._homes))
+    ESTIMATORS.register("halves", Halves)
+
+
+def test_adding_an_estimator_takes_a_class_and_a_registry_line(halves):
     check_conformance(defaults(ESTIMATORS["halves"]))
     assert toy("halves").estimator.attention == "argmax"
+    recipe = RECIPES["scenes"].replace(
+        {"estimator": "halves", "estimator.weight": "0.5"}
+    )
+    assert made_by(recipe).weight == 0.5
+
+
+def test_an_added_estimator_is_trained_saved_and_loaded(halves, tmp_path):
+    model = toy("halves")
+    model.compile(optimizer=keras.optimizers.Adam(0.03))
+    data = tf.data.Dataset.from_tensors(batch(model, lengths=(4, 2, 3))).repeat()
+    options = {"steps_per_epoch": 10, "epochs": 2, "verbose": 0, "shuffle": False}
+    history = model.fit(data, **options).history
+    assert history["log_likelihood"][1] > history["log_likelihood"][0]
+    model.save(tmp_path / "model.keras")
+    model.save_to_preset(tmp_path / "model")
+    for loaded in (
+        keras.saving.load_model(tmp_path / "model.keras"),
+        ShowAttendTell.from_preset(tmp_path / "model"),
+    ):
+        assert type(loaded.estimator) is Halves
+        assert float(loaded.estimator.batches.numpy()) == 20
+        options = {"steps_per_epoch": 1, "verbose": 0, "shuffle": False}
+        loaded.compile(optimizer=keras.optimizers.Adam(0.03))
+        assert np.isfinite(loaded.fit(data, **options).history["loss"][0])
+
+
+def test_an_unknown_estimator_names_the_known():
+    with pytest.raises(ValueError, match="one of soft, reinforce.*'unicorn'"):
+        toy("unicorn")
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)

@@ -15,7 +15,7 @@ from sat_tf.evaluation.meteor import MeteorError, meteor_score
 from sat_tf.vocabulary import tokenise
 
 FIXTURE = json.loads(
-    (pathlib.Path(__file__).parent / "fixtures/metrics_conventions.json").read_text()
+    (pathlib.Path(__file__).parents[1] / "fixtures/metrics_conventions.json").read_text()
 )
 needs_java = pytest.mark.skipif(
     shutil.which("java") is None, reason="METEOR needs Java, which is not here"

@@ -19,6 +19,7 @@ from tensorflow.core.framework import tensor_pb2
 from sat_tf import cli
 from sat_tf.decoding.generate import caption_features
 from sat_tf.export.signatures import build
+from sat_tf.reranking import RERANKERS
 from sat_tf.serving import Client, ServingError
 
 OPTIONS = {"max_length": 6, "beam": 3}
@@ -193,7 +194,8 @@ def test_pixels_and_annotations_are_taken_too(captioner, loaded):
 def test_consensus_goes_along_and_the_card_says_so(tmp_path):
     """From the captioner's own default; `greedy` is still there."""
     captioner = small_captioner("none")
-    captioner.decoder_options = {"decoder": "beam", "beam": 4, "consensus": 0.0}
+    ranked = {"decoder": "beam", "beam": 4, "rerank": {"consensus": 0.0}}
+    captioner.decoder_options = ranked
     folder = captioner.export(tmp_path / "agreeing", max_length=6)
     model = tf.saved_model.load(str(folder))
     features = annotations(captioner)
@@ -204,25 +206,27 @@ def test_consensus_goes_along_and_the_card_says_so(tmp_path):
         answer = model.signatures[name](annotations=features)
         assert_same(answer, caption_features(captioner, features, options))
     card = (folder.parent / "README.md").read_text()
-    assert "consensus 0.0" in card and "how far the beams agree with it" in card
+    assert "reranker consensus 0.0" in card
+    assert "how far the other beams agree with a beam" in card
 
 
 @pytest.mark.parametrize(
-    "name, layer, meaning",
+    "name, meaning",
     [
-        ("detection", "detector", "words it detects"),
-        ("grounding", "grounding", "the places it looked at say its words"),
+        ("detection", "the words that are expected of the image as a whole"),
+        ("grounding", "the locations that a beam looked at say its words"),
     ],
 )
-def test_opinions_go_along_and_the_card_says_so(name, layer, meaning, tmp_path):
-    captioner = small_captioner("none", **{f"{layer}_size": 3})
-    for weight in getattr(captioner, layer).weights:
+def test_opinions_go_along_and_the_card_says_so(name, meaning, tmp_path):
+    reranker = RERANKERS[name](3)
+    captioner = small_captioner("none", rerankers=[reranker])
+    for weight in reranker.weights:
         weight.assign(np.random.default_rng(17).normal(size=weight.shape))
-    ranked = {"decoder": "beam", "beam": 6, "max_length": 6, "consensus": 0.3}
+    ranked = {"decoder": "beam", "beam": 6, "max_length": 6}
     features = annotations(captioner)
     said = {}
     for opinion in (0.0, 5.0):
-        options = {**ranked, name: opinion}
+        options = {**ranked, "rerank": {"consensus": 0.3, name: opinion}}
         folder = captioner.export(tmp_path / f"{opinion}", **options)
         model = tf.saved_model.load(str(folder))
         answer = model.signatures["serving_default"](annotations=features)
@@ -232,7 +236,7 @@ def test_opinions_go_along_and_the_card_says_so(name, layer, meaning, tmp_path):
         )
     assert said[0.0] != said[5.0]
     card = (folder.parent / "README.md").read_text()
-    assert f"{name} 5.0" in card and meaning in card
+    assert f"reranker {name} 5.0" in card and meaning in card
 
 
 @pytest.mark.parametrize("rule", ["argmax", "sample", "expected"])

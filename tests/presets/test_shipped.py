@@ -40,8 +40,9 @@ def test_flickr8k_hard_captions_photographs_with_a_trunk_of_ones_own(tmp_path, c
         "flickr8k_hard", encoder_weights=tmp_path / "trunk.weights.h5"
     )
     assert said and set(said) <= set(captioner.vocabulary.words)
-    assert captioner.grid == (7, 7) and captioner.attention_rule == "argmax"
-    assert captioner.encoder.resize_mode == "squash"  # as the photographs it learned from
+    assert captioner.grid == (7, 7) and captioner.options().attention == "argmax"
+    # As the photographs it learned from were.
+    assert captioner.encoder.resize_mode == "squash"
 
 
 @pytest.mark.parametrize("size", [(112, 112), (300, 200), (48, 64)])

@@ -129,7 +129,7 @@ GOLDEN = {
 
 @pytest.mark.parametrize("trunk", GOLDEN)
 def test_features_that_the_reference_gave(trunk, offline):
-    encoder = Encoder(trunk, weights="imagenet", image_size=SIZE)
+    encoder = Encoder(trunk, weights="imagenet", image_size=SIZE, resize_mode="squash")
     middle = encoder.features(pixels())[0, encoder.locations // 2].numpy()
     found = [middle[channel] for channel in GOLDEN[trunk]]
     np.testing.assert_allclose(found, list(GOLDEN[trunk].values()), atol=0.05)
@@ -147,7 +147,7 @@ def test_packaged_weights_stay_as_they_are():
 
 
 def captioner(trunk="efficientnet_lite0"):
-    encoder = Encoder(trunk, weights="imagenet", image_size=SIZE)
+    encoder = Encoder(trunk, weights="imagenet", image_size=SIZE, resize_mode="squash")
     encoder.adapt(encoder.features(pixels()))
     return ShowAttendTell(
         ["red", "square", "on", "green"],
@@ -155,7 +155,6 @@ def captioner(trunk="efficientnet_lite0"):
         embedding_size=4,
         hidden_size=4,
         attention_size=4,
-        resize_mode="squash",
     )
 
 
