@@ -11,6 +11,7 @@ from sat_tf.estimators.research.ws_ram import WsRam
 from sat_tf.estimators.rloo import Rloo
 from sat_tf.estimators.soft import Soft
 from sat_tf.estimators.straight_through import StraightThrough
+from sat_tf.runtime.registry import Registry
 
 __all__ = [
     "ESTIMATORS",
@@ -29,25 +30,21 @@ __all__ = [
     "kind_of",
 ]
 
-ESTIMATORS = {
-    "soft": Soft,
-    "reinforce": Reinforce,
-    "rloo": Rloo,
-    "vimco": Vimco,
-    "ws_ram": WsRam,
-    "gumbel_softmax": GumbelSoftmax,
-    "straight_through": StraightThrough,
-    "rebar": Rebar,
-    "step_marginal": StepMarginal,
-    "variational": Variational,
-}
+ESTIMATORS = Registry(
+    "estimator",
+    soft=Soft,
+    reinforce=Reinforce,
+    rloo=Rloo,
+    vimco=Vimco,
+    ws_ram=WsRam,
+    gumbel_softmax=GumbelSoftmax,
+    straight_through=StraightThrough,
+    rebar=Rebar,
+    step_marginal=StepMarginal,
+    variational=Variational,
+)
 
 
 def kind_of(name):
     """The class of that name in `ESTIMATORS`."""
-    if name not in ESTIMATORS:
-        raise ValueError(
-            f"Expected estimator to be one of {', '.join(ESTIMATORS)}. "
-            f"Received: estimator={name!r}. Choose one of them."
-        )
     return ESTIMATORS[name]

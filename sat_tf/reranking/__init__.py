@@ -80,4 +80,12 @@ def _score(reranker, evidence, strength, beams):
 
 def name_of(reranker):
     """The name in `RERANKERS` of a reranker."""
-    return next(name for name, kind in RERANKERS.items() if type(reranker) is kind)
+    for name, kind in RERANKERS.items():
+        if type(reranker) is kind:
+            return name
+    own = type(reranker).__name__
+    raise ValueError(
+        f"Expected rerankers that have a name: {', '.join(RERANKERS)}. Received: "
+        f"{own}. Call RERANKERS.register(name, {own}) before you make or load a "
+        "captioner that has it."
+    )
