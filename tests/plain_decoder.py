@@ -28,7 +28,7 @@ def throw(logits, draw):
 
 
 def dice_of(seed, image, options, width):
-    """Numbers in 0..1 for the places and the words of an image, `[2, T, beams]`."""
+    """Numbers in 0..1 for the locations and the words of an image, `[2, T, beams]`."""
     size = 2 * options.max_length * width
     table = tf.random.stateless_uniform([image + 1, size + -size % 4], [seed, 0])
     return table[image, :size].numpy().reshape(2, options.max_length, width)
@@ -44,10 +44,12 @@ class PlainCaptioner:
         self.vector = np.asarray(attention.vector, np.float64)
         self.embedding = np.asarray(decoder.embedding.embeddings, np.float64)
         for name in (
-            "initial_hidden initial_cell gates_word gates_hidden gates_context beta "
+            "gates_word gates_hidden gates_context beta "
             "output_hidden output_context output_word"
         ).split():
             setattr(self, name, self._dense(getattr(decoder, name)))
+        self.initial_hidden = self._dense(decoder.initial_state.hidden)
+        self.initial_cell = self._dense(decoder.initial_state.cell)
 
     @staticmethod
     def _dense(layer):
@@ -123,7 +125,7 @@ def decode_plainly(plain, annotations, image, options, seed, detected, evidence)
     """
     width = options.beam if options.decoder == "beam" else 1
     dice = dice_of(seed, image, options, width)
-    captions = [Caption(plain.network.start(annotations))]
+    captions = [Caption(plain.start(annotations))]
     for t in range(options.max_length):
         found = []
         for beam, caption in enumerate(captions):
@@ -141,7 +143,7 @@ def decode_plainly(plain, annotations, image, options, seed, detected, evidence)
                 return np.eye(len(logits))[index]
 
             last = caption.words[-1] if caption.words else PAD
-            log_p, state, look = plain.network.step(last, caption.state, annotations, choose)
+            log_p, state, look = plain.step(last, caption.state, annotations, choose)
             closed = forbidden(caption.words, len(log_p), options)
             words = [w for w in range(len(log_p)) if w not in closed]
             if options.decoder == "greedy":
@@ -153,33 +155,33 @@ def decode_plainly(plain, annotations, image, options, seed, detected, evidence)
         captions = found[:width]
     for caption in captions:
         caption.rank = caption.score(options.length_penalty)
-    if options.decoder == "beam" and options.consensus is not None:
-        captions = agreed(captions, options, detected, evidence)
+    if options.decoder == "beam" and options.rerank:
+        captions = agreed(captions, dict(options.rerank), detected, evidence)
     return captions
 
 
-def agreed(captions, options, detected, evidence):
+def agreed(captions, strengths, detected, evidence):
     """By the expected share of n-grams in common with a caption drawn from them all.
 
     And, with a weight, of words in common with one that says each w with p = detected:
     the F measure that counts recall twice. And, with another, by the evidence of the
-    places that were looked at for the words that were said.
+    locations that were looked at for the words that were said.
     """
-    p = np.exp([options.consensus * sum(c.log_p_word) for c in captions])
+    p = np.exp([strengths["consensus"] * sum(c.log_p_word) for c in captions])
     for caption in captions:
         shares = [in_common(caption.words, other.words) for other in captions]
         caption.rank = np.dot(p, shares) / p.sum()
-        if options.detection:
+        if strengths.get("detection"):
             found = sum(detected[word] for word in set(caption.words))
             precision = found / len(set(caption.words))
             recall = found / sum(detected)
-            caption.rank += options.detection * 3 / (1 / precision + 2 / recall)
+            caption.rank += strengths["detection"] * 3 / (1 / precision + 2 / recall)
         said = [
             evidence[look["locations"], word]
             for look, word in zip(caption.looks, caption.words, strict=True)
             if word != EOS
         ]
-        caption.rank += options.grounding * (np.mean(said) if said else 0)
+        caption.rank += strengths.get("grounding", 0) * (np.mean(said) if said else 0)
     return sorted(captions, key=lambda c: -c.rank)
 
 

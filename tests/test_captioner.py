@@ -1,5 +1,6 @@
 """The model as its users meet it: fit, save, load, generate."""
 
+import importlib
 import io
 import json
 import os
@@ -15,12 +16,17 @@ import pytest
 import tensorflow as tf
 from toy import WORDS, batch, toy
 
-import sat_tf
 from sat_tf import Encoder, ShowAttendTell
 from sat_tf.decoding.generate import caption_features
 from sat_tf.estimators import ESTIMATORS, Reinforce, Soft
 from sat_tf.evaluation.evaluate import predict
+from sat_tf.model.initial_state import FromMean
 from sat_tf.presets import storage
+from sat_tf.reranking.detection import Detection
+from sat_tf.reranking.grounding import Grounding
+from sat_tf.runtime import stand_ins
+
+LEARNED = {"detection": Detection, "grounding": Grounding}
 
 
 def dataset(data):
@@ -30,7 +36,9 @@ def dataset(data):
 def drawn(size=32, seed=17, **options):
     """A captioner of images, small enough to train in a test."""
     keras.utils.set_random_seed(seed)
-    encoder = Encoder("convnet", image_size=(size, size), trainable=True)
+    encoder = Encoder(
+        "convnet", image_size=(size, size), resize_mode="squash", trainable=True
+    )
     return ShowAttendTell(
         WORDS,
         encoder=encoder,
@@ -39,7 +47,6 @@ def drawn(size=32, seed=17, **options):
         hidden_size=16,
         attention_size=8,
         dropout=0.0,
-        resize_mode="squash",
         **options,
     )
 
@@ -76,8 +83,8 @@ def test_fit_shows_what_a_person_watches(estimator):
 
 def test_loss_is_nats_per_word_in_training_and_validation():
     """What is minimised is an estimator's own; at a rate of 0 both are the same."""
-    model = toy(Soft(), lambda_ds=0.3)
-    model.compile(optimizer=keras.optimizers.SGD(0.0))
+    model = toy(Soft())
+    model.compile(optimizer=keras.optimizers.SGD(0.0), lambda_ds=0.3)
     data = batch(model, lengths=(4, 2, 3))
     history = model.fit(data, validation_data=data, verbose=0).history
     (loss,), (val_loss,) = history["loss"], history["val_loss"]
@@ -298,7 +305,7 @@ def locations(trace):
         ),
         (dict(estimator=Soft), lambda trace: trace.embedded.numpy()),  # own words
         (
-            dict(estimator=Soft, initial_dropout=0.5),
+            dict(estimator=Soft, initial_state=lambda: FromMean(dropout=0.5)),
             lambda trace: trace.states[0][:, :, 0].numpy(),
         ),
         (
@@ -309,9 +316,9 @@ def locations(trace):
     ids=["locations", "coins", "own words", "initial dropout", "dropout"],
 )
 def test_keras_seed_moves_every_draw(what, look):
-    options = {k: v for k, v in what.items() if k != "estimator"}
     one, again, other = (
-        look(draws(seed, what["estimator"](), **options)) for seed in (1, 1, 2)
+        look(draws(seed, **{k: v() if callable(v) else v for k, v in what.items()}))
+        for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(one, again)
     assert np.mean(one != other) > 0.02
@@ -327,9 +334,13 @@ def test_draws_leave_the_initial_weights_alone():
         )
         return [v.numpy() for v in model.trainable_variables]
 
-    pairs = zip(weights(), weights(initial_dropout=0.5), strict=True)
-    for plain, other in pairs:
-        np.testing.assert_array_equal(plain, other)
+    plain, dropped = weights(), weights(initial_state=FromMean(dropout=0.5))
+    for one, other in zip(plain, dropped, strict=True):
+        np.testing.assert_array_equal(one, other)
+    # What a reranker has comes last, and moves nothing before it.
+    ranked = weights(rerankers=[Detection(4, dropout=0.5, input_dropout=0.5)])
+    for one, other in zip(plain, ranked[: len(plain)], strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_evaluate_does_not_depend_on_a_draw():
@@ -363,57 +374,64 @@ def test_input_dropout_drops_channels_and_word_elements_in_training_only():
 def test_a_learned_initial_state_knows_nothing_of_the_image():
     model = toy(Soft(), initial_state="learned")
     data = batch(model, lengths=(4, 3))
-    places = data["annotations"]
-    memory, state = model.network.start(places)
+    features = data["annotations"]
+    memory, state = model.network.start(features)
     assert all(np.ptp(x, axis=1).max() == 0 and np.abs(x).max() > 0 for x in state)
-    _, other = model.network.start(places + 1)
+    _, other = model.network.start(features + 1)
     np.testing.assert_array_equal(state, other)
-    mean = toy(Soft()).start(places)[1]
+    mean = toy(Soft()).network.start(features)[1]
     assert all(np.ptp(x, axis=1).max() > 0 for x in mean)
-    assert model.get_config()["initial_state"] == "learned"
+    assert model.get_config()["initial_state"]["class_name"] == "Learned"
     with tf.GradientTape() as tape:
         loss = model.loss_of(data)[0]
-    gradient = tape.gradient(loss, model.network.decoder.initial_cell.kernel)
+    gradient = tape.gradient(loss, model.network.decoder.initial_state.cell.kernel)
     assert gradient.shape == (1, 4) and np.abs(gradient).max() > 0
     with pytest.raises(ValueError, match="initial_state='mean'"):
         toy(initial_state="mean")
 
 
 def test_initial_dropout_withholds_some_images_as_a_whole_in_training_only():
-    model = toy(Soft(), initial_dropout=0.5)
-    places = tf.random.stateless_normal([40, 4, 3], [1, 7])
-    known = np.stack(model.network.start(places)[1])
-    unknown = np.stack(model.network.decoder.initial_state(tf.zeros_like(places)))
-    states = np.stack(model.network.start(places, training=True)[1])
+    model = toy(Soft(), initial_state=FromMean(dropout=0.5))
+    features = tf.random.stateless_normal([40, 4, 3], [1, 7])
+    known = np.stack(model.network.start(features)[1])
+    unknown = np.stack(model.network.decoder.initial_state(tf.zeros_like(features)))
+    states = np.stack(model.network.start(features, training=True)[1])
     kept = (states == known).all(axis=(0, 1, 3))
     assert 0.2 < kept.mean() < 0.8
     np.testing.assert_array_equal(states[:, :, ~kept], unknown[:, :, ~kept])
-    again = np.stack(model.network.start(places, training=True)[1])
+    again = np.stack(model.network.start(features, training=True)[1])
     assert (again != states).any()
-    np.testing.assert_array_equal(np.stack(model.network.start(places)[1]), known)
-    assert model.get_config()["initial_dropout"] == 0.5
+    np.testing.assert_array_equal(np.stack(model.network.start(features)[1]), known)
+    again = ShowAttendTell.from_config(model.get_config())
+    assert again.network.decoder.initial_state.dropout == 0.5
 
 
-def test_initial_gain_tells_less_of_the_image_at_test_time_only():
+def test_initial_scale_tells_less_of_the_image_at_test_time_only():
     data = batch(toy(), lengths=(4, 3))
-    places = data["annotations"]
-    plain, less, none = (toy(Soft(), initial_gain=gain) for gain in (1.0, 0.25, 0.0))
-    np.testing.assert_array_equal(
-        less.network.start(places)[1], plain.network.decoder.initial_state(places / 4)
+    features = data["annotations"]
+    scales = (1.0, 0.25, 0.0)
+    plain, less, none = (
+        toy(Soft(), initial_state=FromMean(scale=scale)) for scale in scales
     )
-    assert all(np.ptp(x, axis=1).max() == 0 for x in none.network.start(places)[1])
-    for model in (less, none):
-        told, all_told = (m.start(places, training=True)[1] for m in (model, plain))
+    np.testing.assert_array_equal(
+        less.network.start(features)[1],
+        plain.network.decoder.initial_state(features / 4),
+    )
+    assert all(np.ptp(x, axis=1).max() == 0 for x in none.network.start(features)[1])
+    for model, scale in zip((less, none), scales[1:], strict=True):
+        told, all_told = (
+            m.network.start(features, training=True)[1] for m in (model, plain)
+        )
         np.testing.assert_array_equal(told, all_told)
-        assert model.get_config()["initial_gain"] == model.network.decoder.initial_gain
-    with pytest.raises(ValueError, match="initial_gain=25"):
-        toy(initial_gain=25)
+        again = ShowAttendTell.from_config(model.get_config())
+        assert again.network.decoder.initial_state.scale == scale
+    with pytest.raises(ValueError, match="Received: scale=25"):
+        FromMean(scale=25)
 
 
 def test_an_encoder_from_scratch_learns_at_its_own_rate():
     model = drawn()
-    model.encoder_rate = 0.1
-    model.compile(optimizer=keras.optimizers.Adam(0.01))
+    model.compile(optimizer=keras.optimizers.Adam(0.01), encoder_rate=0.1)
     kernel = model.encoder.network.weights[0].numpy()
     model.fit(dataset(pictures(model)), steps_per_epoch=1, verbose=0, shuffle=False)
     moved = np.abs(model.encoder.network.weights[0].numpy() - kernel).max()
@@ -426,8 +444,7 @@ def test_fine_tuning_starts_when_it_is_asked_for(tmp_path):
     encoder = model.encoder
     encoder.trunk = "mobilenet"  # any that came trained
     encoder.network.trainable = False
-    model.encoder_rate = 0.1
-    model.compile(optimizer=keras.optimizers.Adam(0.01))
+    model.compile(optimizer=keras.optimizers.Adam(0.01), encoder_rate=0.1)
     data = dataset(pictures(model))
 
     def moved():
@@ -487,7 +504,7 @@ def talker():
     """Says something else of each image."""
     model = drawn()
     rng = np.random.default_rng(17)
-    for variable in model.decoder.trainable_variables:
+    for variable in model.network.decoder.trainable_variables:
         variable.assign(rng.normal(0, 1, variable.shape))
     return model
 
@@ -604,7 +621,7 @@ def test_generate_refuses_what_is_no_image(talker, images, said):
 
 def test_generate_refuses_another_size_where_nothing_is_resized(talker):
     model = drawn()
-    model.resize_mode = "none"
+    model.encoder.resize_mode = "none"
     with pytest.raises(ValueError, match=r"\(32, 32\).*image 0 of size \(8, 9\)"):
         model.generate(np.zeros((1, 8, 9, 3)))
     with pytest.raises(ValueError, match="batch_size=0"):
@@ -658,16 +675,17 @@ def test_banned_words_are_named_by_the_user():
         model.options(banned=["unicorn"])
 
 
-def test_detector_learns_what_is_said_and_tells_nobody():
+def test_detection_learns_what_is_said_and_tells_nobody():
     """Its gradient stays with it: the words are on their own, as without it."""
-    model, plain = (toy(estimator="soft", detector_size=size) for size in (8, 0))
+    model, plain = (toy("soft", rerankers=x) for x in ([Detection(8)], []))
     data = batch(model, lengths=(3, 2))
     gradients = []
     for each in (model, plain):
         with tf.GradientTape() as tape:
             loss, _ = each.loss_of(data)
         gradients.append(tape.gradient(loss, each.trainable_variables))
-    inside = {id(v) for v in model.detector.weights}
+    (detection,) = model.rerankers
+    inside = {id(v) for v in detection.weights}
     pairs = zip(model.trainable_variables, gradients[0], strict=True)
     rest = [g for v, g in pairs if id(v) not in inside]
     for a, b in zip(rest, gradients[1], strict=True):
@@ -677,16 +695,16 @@ def test_detector_learns_what_is_said_and_tells_nobody():
     model.compile(keras.optimizers.Adam(0.03))
     for _ in range(200):
         model.train_step(data)
-    detected = model.detect(data["annotations"]).numpy()
+    detected = detection.evidence(model.encoder(data["annotations"])).numpy()
     for row, tokens in zip(detected, data["tokens"].numpy(), strict=True):
         said = np.isin(np.arange(len(row)), tokens[tokens > 0])
         assert row[said].min() > 0.9 and row[~said].max() < 0.1
 
 
-def test_detector_leaves_a_trained_trunk_alone():
+def test_detection_leaves_a_trained_trunk_alone():
     trunks = []
-    for size in (4, 0):
-        model = drawn(detector_size=size)
+    for rerankers in ([Detection(4)], []):
+        model = drawn(rerankers=rerankers)
         with tf.GradientTape() as tape:
             loss, _ = model.loss_of(pictures(model))
         trunks.append(tape.gradient(loss, model.encoder.trainable_variables))
@@ -694,39 +712,43 @@ def test_detector_leaves_a_trained_trunk_alone():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_detector_knows_which_image_a_caption_is_about():
+def test_detection_knows_which_image_a_caption_is_about():
     """Captions that share images, as `rows` says, or each with its own copy."""
-    model = toy("soft", detector_size=4)
+    model = toy("soft", rerankers=[Detection(4)])
     data = batch(model, lengths=(3, 2, 3))
     rows = np.array([1, 0, 1], "int32")
     shared = {**data, "annotations": data["annotations"][:2], "rows": rows}
     copied = {**data, "annotations": tf.gather(data["annotations"], rows)}
-    with_detector = [model.loss_of(x)[0] for x in (shared, copied)]
-    model.detector = None
+    with_it = [model.loss_of(x)[0] for x in (shared, copied)]
+    model.rerankers = []
     without = [model.loss_of(x)[0] for x in (shared, copied)]
-    shares = [a - b for a, b in zip(with_detector, without, strict=True)]
+    shares = [a - b for a, b in zip(with_it, without, strict=True)]
     np.testing.assert_allclose(*shares, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "name, layer", [("detection", "detector"), ("grounding", "grounding")]
-)
-def test_opinions_take_one_who_has_them(name, layer):
-    ranked = {"decoder": "beam", "consensus": 0.3, name: 2.0}
-    with pytest.raises(ValueError, match=f"trained without {layer}_size"):
+@pytest.mark.parametrize("name, kind", LEARNED.items())
+def test_opinions_take_one_who_has_them(name, kind):
+    ranked = {"decoder": "beam", "rerank": {"consensus": 0.3, name: 2.0}}
+    with pytest.raises(ValueError, match=f"it has none.*model.rerankers.{name}="):
         toy().options(**ranked)
-    model = toy(**{f"{layer}_size": 4})
+    model = toy(rerankers=[kind(4)])
     model.decoder_options = ranked
-    assert getattr(model.options(), name) == 2.0
-    assert getattr(model.options(consensus=None), name) == 0.0  # nothing to add to
-    with pytest.raises(ValueError, match=f"{name} 0 where consensus=None"):
-        model.options(consensus=None, **{name: 1.0})
+    assert dict(model.options().rerank) == ranked["rerank"]
+    assert model.options(rerank={"consensus": None}).rerank == ()  # nothing to add to
+    for off in (None, 0):
+        rerank = model.options(rerank={name: off}).rerank
+        assert dict(rerank) == {"consensus": 0.3}
+    with pytest.raises(ValueError, match=f"Expected consensus beside {name}"):
+        model.options(rerank={"consensus": None, name: 1.0})
 
 
 def test_saved_and_loaded_is_the_same_captioner(tmp_path):
-    model = drawn(detector_size=4, grounding_size=4)
+    model = drawn(
+        initial_state=FromMean(dropout=0.5, scale=0.5),
+        rerankers=[Detection(4), Grounding(4)],
+    )
     ranked = {"consensus": 0.3, "detection": 2.0, "grounding": 0.5}
-    decoder = {"decoder": "beam", "beam": 4, **ranked}
+    decoder = {"decoder": "beam", "beam": 4, "rerank": ranked}
     model.compile(optimizer="adam", decoder=decoder)
     data = pictures(model)
     model.fit(dataset(data), steps_per_epoch=2, verbose=0, shuffle=False)
@@ -785,9 +807,15 @@ def test_damaged_preset_says_what_does_not_fit(tmp_path):
 
 def test_weights_have_stable_names():
     """Another captioner built before must not change what the file is called."""
-    first = list(storage.named_weights(drawn()))
+
+    def names():
+        parts = {"initial_state": FromMean(), "rerankers": [Detection(4), Grounding(4)]}
+        return list(storage.named_weights(drawn(**parts)))
+
+    first = names()
     toy()
-    assert list(storage.named_weights(drawn())) == first
+    assert names() == first
+    assert "decoder/initial_state/hidden/kernel" in first
 
 
 # ------------------------------------------------------- files, in a new process
@@ -796,7 +824,7 @@ def test_weights_have_stable_names():
 @pytest.fixture(scope="module")
 def keras_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("files") / "model.keras"
-    model = toy(detector_size=2)
+    model = toy(rerankers=[Detection(2)])
     model.decoder_options = {"decoder": "beam", "beam": 4}
     model.save(path)
     return path
@@ -841,18 +869,20 @@ assert keras.saving.get_registered_object("sat_tf>Soft") is sat_tf.Soft
 
 
 def test_every_registered_class_has_a_stand_in():
+    for module in stand_ins.MODULES:
+        importlib.import_module(module)
     ours = {
         name.removeprefix("sat_tf>"): kind
         for name, kind in keras.saving.get_custom_objects().items()
         if name.startswith("sat_tf>")
     }
-    assert set(ours) == set(sat_tf._REGISTERED)
+    assert set(ours) == set(stand_ins.REGISTERED)
     assert all(isinstance(kind, type) for kind in ours.values())
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_every_estimator_is_in_the_file(estimator, tmp_path):
-    model = toy(estimator, grounding_size=2, dtype="mixed_bfloat16")
+    model = toy(estimator, rerankers=[Grounding(2)], dtype="mixed_bfloat16")
     model.save(tmp_path / "model.keras")
     data = batch(model)
     rebuilt = (

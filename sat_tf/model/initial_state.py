@@ -13,6 +13,10 @@ class InitialState(keras.layers.Layer):
 
     sees_image = True
 
+    def __init__(self, **kwargs):
+        # Weights are saved by name, and Keras' own names count upwards.
+        super().__init__(**{"name": "initial_state", **kwargs})
+
     def build(self, annotations_shape, hidden_size):
         """Creates the two layers from D, the last axis of the annotations, and n."""
         width = annotations_shape[-1] if self.sees_image else 1

@@ -13,6 +13,8 @@ from sat_tf.captioner import ShowAttendTell
 from sat_tf.decoding import DECODERS, LOCATION_RULES, DecodingOptions, decode
 from sat_tf.decoding.words import top_k
 from sat_tf.model.encoder import Encoder
+from sat_tf.reranking.detection import Detection
+from sat_tf.reranking.grounding import Grounding
 from sat_tf.vocabulary import Vocabulary
 
 EVERY_MODE = list(itertools.product(DECODERS, LOCATION_RULES))
@@ -35,16 +37,15 @@ def tiny_captioner(words=6):
         embedding_size=6,
         hidden_size=7,
         attention_size=4,
-        detector_size=3,
-        grounding_size=3,
+        rerankers=[Detection(3), Grounding(3)],
     )
 
 
 def randomise(captioner, seed):
     """New weights, spread enough that words and locations vary; 3 new images."""
     rng = np.random.default_rng(seed)
-    names = "attention", "decoder", "detector", "grounding"
-    for layer in (getattr(captioner, name) for name in names):
+    network = captioner.network
+    for layer in (network.attention, network.decoder, *captioner.rerankers):
         for weight in layer.weights:
             weight.assign(0.8 * rng.normal(size=weight.shape))
     return rng.normal(size=(3, 6, 5)).astype("float32")
@@ -66,13 +67,10 @@ def compiled(captioner, options):
         ],
     )
     def run(features, seed, first=0):
-        opinions = {
-            "detected": captioner.detect(features),
-            "evidence": captioner.ground(features),
-        }
         start = captioner.network.start(features)
         step = captioner.network.step
-        return decode(step, *start, options, seed, first=first, **opinions)
+        rerank = captioner.opinions(features, options)
+        return decode(step, *start, options, seed, first=first, rerank=rerank)
 
     return run
 
@@ -103,8 +101,10 @@ def compare_with_twin(captioner, options, seeds):
     for seed in seeds:
         features = randomise(captioner, seed)
         decoded, plain = run(features, seed), PlainCaptioner(captioner)
-        detected = captioner.detect(features).numpy().astype(float)
-        evidence = captioner.ground(features).numpy().astype(float)
+        detected, evidence = (
+            reranker.evidence(captioner.encoder(features)).numpy().astype(float)
+            for reranker in captioner.rerankers
+        )
         for image, annotations in enumerate(features.astype(float)):
             opinions = detected[image], evidence[image]
             captions = decode_plainly(
@@ -145,29 +145,26 @@ def test_constraints_agree_with_the_plain_twin(captioner, decoder, settings):
 @pytest.mark.parametrize("exponent", [0.1, 0.3, 1.0])  # 0 makes ties
 def test_consensus_agrees_with_the_plain_twin(captioner, exponent):
     options = DecodingOptions(
-        decoder="beam", beam=6, max_length=7, consensus=exponent, length_penalty=0.7
+        decoder="beam",
+        beam=6,
+        max_length=7,
+        rerank={"consensus": exponent},
+        length_penalty=0.7,
     )
     compare_with_twin(captioner, options, range(17, 23))
 
 
 @pytest.mark.parametrize("weight", [0.3, 3.0])
 def test_detection_agrees_with_the_plain_twin(captioner, weight):
-    options = DecodingOptions(
-        decoder="beam", beam=6, max_length=7, consensus=0.3, detection=weight
-    )
+    rerank = {"consensus": 0.3, "detection": weight}
+    options = DecodingOptions(decoder="beam", beam=6, max_length=7, rerank=rerank)
     compare_with_twin(captioner, options, range(17, 23))
 
 
 @pytest.mark.parametrize("weights", [(0.0, 0.1), (0.0, 1.0), (3.0, 0.3)])
 def test_grounding_agrees_with_the_plain_twin(captioner, weights):
-    options = DecodingOptions(
-        decoder="beam",
-        beam=6,
-        max_length=7,
-        consensus=0.3,
-        detection=weights[0],
-        grounding=weights[1],
-    )
+    rerank = {"consensus": 0.3, "detection": weights[0], "grounding": weights[1]}
+    options = DecodingOptions(decoder="beam", beam=6, max_length=7, rerank=rerank)
     compare_with_twin(captioner, options, range(17, 23))
 
 
@@ -176,8 +173,12 @@ def test_consensus_is_what_most_beams_say(captioner):
     features = randomise(captioner, 17)
     ways = {"beam": 6, "max_length": 7}
     likely, agreed, greedy = (
-        compiled(captioner, DecodingOptions(decoder=name, consensus=p, **ways))
-        for name, p in (("beam", None), ("beam", 0.0), ("greedy", 0.0))
+        compiled(captioner, DecodingOptions(decoder=name, rerank=rerank, **ways))
+        for name, rerank in (
+            ("beam", {}),
+            ("beam", {"consensus": 0.0}),
+            ("greedy", {"consensus": 0.0}),
+        )
     )
     likely, agreed, greedy = (run(features, 17) for run in (likely, agreed, greedy))
     assert (likely.tokens[0].numpy() != agreed.tokens[0].numpy()).any()
@@ -193,7 +194,9 @@ def test_consensus_of_fewer_captions_than_beams():
     """Beams that could not be filled come last and have no say."""
     captioner = tiny_captioner(words=1)
     features = randomise(captioner, 17)
-    options = DecodingOptions(decoder="beam", beam=6, max_length=2, consensus=0.3)
+    options = DecodingOptions(
+        decoder="beam", beam=6, max_length=2, rerank={"consensus": 0.3}
+    )
     decoded = compiled(captioner, options)(features, 17)
     filled = decoded.length.numpy() > 0
     assert not filled.all()
@@ -367,7 +370,7 @@ def test_greedy_and_beam_tell_different_stories():
     best = script.decode("beam", beam=4)
     assert script.say("beam", beam=4)[:2] == ["a cat sits", "a dog runs"]
     np.testing.assert_allclose(
-        np.exp(best.network.score[:2, 0]), [0.9 * 0.4 * 0.9, 0.9 * 0.6 * 0.7 * 0.8], rtol=1e-5
+        np.exp(best.score[:2, 0]), [0.9 * 0.4 * 0.9, 0.9 * 0.6 * 0.7 * 0.8], rtol=1e-5
     )
 
 
@@ -521,8 +524,8 @@ def test_locations_are_drawn_from_alpha_by_each_beam():
     script = Script(two, images=2000, logits=np.log(alpha))
     decoded = script.decode("beam", beam=2, attention="sample", max_length=2)
     second = decoded.locations[:, :, 1].numpy()  # at the first word all beams are one
-    for places in (decoded.locations[0, :, 0].numpy(), *second):
-        share = np.bincount(places, minlength=3) / 2000
+    for locations in (decoded.locations[0, :, 0].numpy(), *second):
+        share = np.bincount(locations, minlength=3) / 2000
         assert (abs(share - alpha) < 4 * np.sqrt(alpha * (1 - alpha) / 2000)).all()
     together = np.mean(second[0] == second[1])
     same = np.sum(alpha**2)
@@ -538,7 +541,8 @@ def test_a_seed_repeats_and_none_does_not(captioner):
     np.testing.assert_array_equal(first.locations, again.locations)
     assert (first.tokens != other.tokens).numpy().any()
     fresh = tf.function(
-        lambda x: decode(captioner.network.step, *captioner.network.start(x), options), autograph=False
+        lambda x: decode(captioner.network.step, *captioner.network.start(x), options),
+        autograph=False,
     )
     assert (fresh(features).tokens != fresh(features).tokens).numpy().any()
 
@@ -588,12 +592,14 @@ def test_no_images_give_no_captions(captioner):
         ({"max_length": 2.5}, "max_length a whole number >= 1.*2.5"),
         ({"min_length": 30}, "min_length <= max_length=20.*min_length=30"),
         ({"length_penalty": -1.0}, "length_penalty >= 0"),
-        ({"consensus": -1.0}, "consensus >= 0 and finite, or None"),
-        ({"consensus": float("inf")}, "consensus >= 0 and finite, or None"),
-        ({"detection": -1.0, "consensus": 0.3}, "detection >= 0 and finite"),
-        ({"detection": 2.0}, "detection 0 where consensus=None.*Set consensus=0.3"),
-        ({"grounding": -1.0, "consensus": 0.3}, "grounding >= 0 and finite"),
-        ({"grounding": 2.0}, "grounding 0 where consensus=None.*Set consensus=0.3"),
+        *(
+            (
+                {"rerank": {"consensus": 0.3, name: strength}},
+                f"rerank of numbers that are finite and >= 0.*Give {name} such",
+            )
+            for name in ("consensus", "detection", "grounding")
+            for strength in (-1.0, float("inf"), float("nan"), "0.3", True)
+        ),
         ({"no_repeat_ngram": -1}, "no_repeat_ngram a whole number >= 0"),
         ({"decoder": "sample", "temperature": 0.0}, "temperature > 0.*greedy"),
         ({"decoder": "sample", "top_p": 1.5}, "top_p in .*top_p=1.5"),
@@ -608,6 +614,13 @@ def test_no_images_give_no_captions(captioner):
 def test_options_are_checked(settings, message):
     with pytest.raises(ValueError, match=f"Expected .*{message}"):
         DecodingOptions(**settings)
+
+
+@pytest.mark.parametrize("name", ["detection", "grounding"])
+def test_what_only_adds_to_consensus_needs_it(captioner, name):
+    wanted = f"Expected consensus beside {name}.*Ask for consensus too"
+    with pytest.raises(ValueError, match=wanted):
+        captioner.options(decoder="beam", rerank={name: 2.0})
 
 
 def test_banned_words_must_exist_and_leave_some():
