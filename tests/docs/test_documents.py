@@ -1,4 +1,4 @@
-"""The documents: links lead somewhere, commands parse and run, tables say the scores."""
+"""The documents: links lead somewhere, commands run, tables say what was scored."""
 
 import ast
 import functools
@@ -11,6 +11,7 @@ import re
 import shlex
 import types
 
+import keras
 import numpy as np
 import objectives
 import own_run
@@ -20,6 +21,8 @@ from small_captioner import small_captioner
 import sat_tf
 from sat_tf import serving
 from sat_tf.cli import arguments, program
+from sat_tf.decoding import DecodingOptions
+from sat_tf.presets import storage
 from sat_tf.recipes import RECIPES
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -178,10 +181,15 @@ def test_commands_parse(words):
         assert command in program.COMMANDS
         return
     args = program._parser().parse_args([command, *rest])
-    recipe = getattr(args, "preset", None)
-    if recipe and not placeholder(recipe):
-        estimator = getattr(args, "estimator", None)
-        arguments.recipe_of(args, **({"estimator": estimator} if estimator else {}))
+    if not placeholder(getattr(args, "preset", "NONE")) and args.preset != "lite":
+        recipe_of(args)
+
+
+def recipe_of(args):
+    """What `train` and `bench-estimators` make of their arguments."""
+    estimator = getattr(args, "estimator", None)
+    changes = {"estimator": estimator} if estimator else {}
+    return arguments.recipe_of(args, **changes)
 
 
 @pytest.mark.parametrize("command", program.COMMANDS)
@@ -221,6 +229,7 @@ def test_tests_that_are_named_exist(words):
             assert (ROOT / word).exists(), word
 
 
+@functools.cache
 def known_options():
     """Of all commands, of all benchmarks, and of what is not ours."""
     commands = program._parser()._subparsers._group_actions[0].choices.values()
@@ -236,28 +245,33 @@ OTHERS = ("deploy/README.md", "CHANGELOG.md")
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in OTHERS])
 def test_options_in_the_prose_exist(name):
     for span in spans(name):
-        for option in re.findall(r"(?<!\S)--[a-z][a-z-]*", span):
+        for option in re.findall(r"(?<!\S)--[a-z][a-z0-9-]*", span):
             if not span.startswith(("tfds", "mkdocs", "hf ", "--NAME")):
                 assert option in known_options(), span
 
 
-SECTION = re.compile(r"(model|estimator|stages|objective|optimizer|data|decoding)\.")
+SECTION = r"(model|estimator|stages|objective|optimizer|data|decoding)\.[\w.]+=\S+"
+
+
+def is_of_a_recipe(span):
+    """`--set ...`, or `section.name=value`, but no outline of one."""
+    return re.match(rf"--set {SECTION}|{SECTION}$|--estimator [a-z]", span)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_parts_of_recipes_in_the_prose_exist(name):
-    for span in spans(name):
-        pairs = [s.removeprefix("--set ") for s in re.split(r" (?=--set )", span)]
-        for key, equals, value in (pair.partition("=") for pair in pairs):
-            if not (equals and SECTION.match(key)) or value == "..." or " " in key:
-                continue
-            changes = {key: "vgg19" if placeholder(value) else value.strip("'")}
-            assert any(takes(recipe, changes) for recipe in RECIPES.values()), span
+    for span in filter(is_of_a_recipe, spans(name)):
+        words = shlex.split(span if span.startswith("--") else f"--set {span}")
+        words = ["vgg19" if placeholder(w) else w for w in words if w != "..."]
+        words = [w.replace("=NAME", "=vgg19") for w in words]
+        assert any(takes(recipe, words) for recipe in RECIPES), span
 
 
-def takes(recipe, changes):
+def takes(recipe, words):
+    """Whether `sat-tf train --preset RECIPE` takes these options."""
+    needed = ["train", "--data", "own", "--out", "run", "--preset", recipe]
     try:
-        recipe.replace(changes)
+        recipe_of(program._parser().parse_args([*needed, *words]))
     except ValueError:
         return False
     return True
@@ -304,7 +318,7 @@ def shown(words):
     return not outlined and (len(words) > 2 or words[1] in ("demo", "caches"))
 
 
-@pytest.mark.parametrize("words", filter(shown, PROGRAMS), ids=" ".join)
+@pytest.mark.parametrize("words", [*filter(shown, PROGRAMS)], ids=" ".join)
 def test_commands_are_run_or_said_to_need_something(words):
     line = " ".join(words)
     outline = "IMAGE..." in line or "NAME|PATH" in line or "RUN|PRESET" in line
@@ -328,11 +342,12 @@ def test_the_commands_run(monkeypatch, capsys):
 # ------------------------------------------------------------------- Python blocks
 
 
-def blocks():
-    for name in NAMES:
-        for i, match in enumerate(FENCED.finditer(text_of(name))):
-            if match[2] == "python":
-                yield pytest.param(match[3], id=f"{name}-{i}")
+BLOCKS = [
+    pytest.param(match[3], id=f"{name}-{i}")
+    for name in NAMES
+    for i, match in enumerate(FENCED.finditer(text_of(name)))
+    if match[2] == "python"
+]
 
 
 @functools.cache
@@ -347,6 +362,20 @@ def known():
         "caption": captions[0],
         "answer": serving.Caption("", 0.0, [], [], [], []),
     }
+
+
+# What a function takes by `**` and hands on.
+HANDED_ON = {
+    *inspect.signature(keras.Model.compile).parameters,
+    *inspect.signature(keras.Model.fit).parameters,
+    *inspect.signature(storage.save).parameters,
+    *DecodingOptions.__dataclass_fields__,
+}
+
+
+def is_ours(value):
+    home = value.__name__ if inspect.ismodule(value) else type(value).__module__
+    return f"{home} {getattr(value, '__module__', '')}".find("sat_tf") >= 0
 
 
 class Names(ast.NodeVisitor):
@@ -367,15 +396,25 @@ class Names(ast.NodeVisitor):
         for alias in node.names:
             self.names[alias.asname or alias.name] = getattr(module, alias.name)
 
+    def visit_Assign(self, node):
+        """A name that is given something of others is no longer what we know."""
+        self.visit(node.value)
+        from_what = [n.id for n in ast.walk(node.value) if isinstance(n, ast.Name)]
+        if not any(is_ours(self.names.get(name)) for name in from_what):
+            for target in node.targets:
+                self.names.pop(getattr(target, "id", None), None)
+
     def visit_Attribute(self, node):
         self.value_of(node)
         self.generic_visit(node)
 
     def visit_Call(self, node):
         called = self.value_of(node.func)
-        if getattr(called, "__module__", "").startswith("sat_tf"):
-            keywords = {word.arg: None for word in node.keywords if word.arg}
-            inspect.signature(called).bind_partial(**keywords)
+        if (getattr(called, "__module__", "") or "").startswith("sat_tf"):
+            taken = set(inspect.signature(called).parameters)
+            if "kwargs" in taken or "options" in taken:
+                taken |= HANDED_ON
+            assert {word.arg for word in node.keywords} <= taken, ast.unparse(node)
         self.generic_visit(node)
 
     def value_of(self, node):
@@ -391,7 +430,7 @@ class Names(ast.NodeVisitor):
         return None
 
 
-@pytest.mark.parametrize("block", blocks())
+@pytest.mark.parametrize("block", BLOCKS)
 def test_python_blocks_name_what_exists(block):
     Names().visit(ast.parse(block))
 
