@@ -1,4 +1,4 @@
-"""The estimator bench: what it measures, its tables, and that it goes on."""
+"""The estimator bench: what it measures, its tables, and that it resumes."""
 
 import csv
 import itertools
@@ -12,6 +12,7 @@ import numpy as np
 import own_run
 import pytest
 import tensorflow as tf
+from quick_run import own_recipe
 from toy import all_paths, path_probability
 
 from sat_tf import ShowAttendTell, cli, datasets
@@ -19,9 +20,10 @@ from sat_tf.bench import exact, learning, report, start, units
 from sat_tf.bench import gradients as bench_gradients
 from sat_tf.bench.gradients import Moments, bias_on_small_case, deriving, draw
 from sat_tf.estimators import ESTIMATORS, Reinforce, Soft, Trace
-from sat_tf.recipes.base import PAPER, PRESETS, storage
+from sat_tf.presets import storage
+from sat_tf.recipes import RECIPES
 from sat_tf.runtime.files import alone
-from sat_tf.training import loop as training
+from sat_tf.training import building
 
 # ------------------------------------------------------------------------ moments
 
@@ -226,15 +228,15 @@ def test_figures_are_drawn(measured):
 
 
 def test_every_variant_can_be_made():
-    for preset in PRESETS.values():
-        plan = start.Plan(out=None, data="own", preset=preset)
-        made = {n: start.make_estimator(plan, n) for n in start.variants(PAPER)}
-        kind = ESTIMATORS[preset.estimator]
-        assert type(made["recommended"]) is kind
+    paper = RECIPES["paper"]
+    for recipe in RECIPES.values():
+        plan = start.Plan(out=None, data="own", recipe=recipe)
+        made = {n: start.make_estimator(plan, n) for n in start.variants(paper)}
+        wanted = dict(recipe.estimator)
+        assert type(made["recommended"]) is ESTIMATORS[wanted.pop("name")]
         config = made["recommended"].get_config()
-        wanted = preset.estimator_options(kind)
         assert {name: config[name] for name in wanted} == wanted
-    assert made["paper"].semi_sampling == PAPER.semi_sampling > 0
+    assert made["paper"].semi_sampling == paper.estimator["semi_sampling"] > 0
     assert made["reinforce"].unbiased_for == "lower_bound"
 
 
@@ -244,10 +246,9 @@ def small_start():
     with pytest.MonkeyPatch.context() as patch:
         for name, value in own_run.environment().items():
             patch.setenv(name, value)
-        preset = PRESETS["scenes"].replace(**own_run.RECIPE)
         split = datasets.load(own_run.workplace() / "own", "train")
-        captions = [c for several in split.captions for c in several]
-        storage.save(training.build(preset, captions), own_run.workplace() / "start")
+        captioner = building.build(own_recipe(), split.captions)
+        storage.save(captioner, own_run.workplace() / "start")
     return own_run.workplace() / "start"
 
 
@@ -279,10 +280,10 @@ def quick(monkeypatch, small_start):
 
 ARGUMENTS = ["bench-estimators", "--data", "own", "--preset", "scenes"]
 ARGUMENTS += ["--model", "start", "--draws", "3", "--minutes", "0.2", "--seeds", "1"]
-ARGUMENTS += [x for pair in own_run.RECIPE.items() for x in ("--set", "=".join(pair))]
+ARGUMENTS += own_run.setting(own_run.RECIPE)
 
 
-def test_one_command_measures_goes_on_and_reports(quick, capsys):
+def test_one_command_measures_resumes_and_reports(quick, capsys):
     out = own_run.workplace() / "bench"
     arguments = [*ARGUMENTS, "--out", str(out), "--json", "--estimators"]
     assert cli.main([*arguments, "soft"]) == 0
@@ -316,8 +317,8 @@ def test_one_command_measures_goes_on_and_reports(quick, capsys):
     assert starts[0] == pytest.approx(starts[1], rel=0.1)
     assert {p.suffix for p in out.iterdir()} >= {".csv", ".json", ".png", ".svg"}
 
-    assert cli.main([*arguments, "soft", "--set", "learning_rate=0.1"]) == 2
-    assert "which differs in preset" in capsys.readouterr().err
+    assert cli.main([*arguments, "soft", "--set", "optimizer.learning_rate=0.1"]) == 2
+    assert "which differs in recipe" in capsys.readouterr().err
     assert cli.main([*arguments, "soft,unicorn"]) == 2
     assert "Received: 'unicorn'" in capsys.readouterr().err
 
@@ -340,7 +341,7 @@ def test_a_slip_of_the_pen_does_not_become_the_plan(name, wrong, quick, capsys):
 
 
 def test_learning_starts_alike_and_leaves_the_encoder(quick, small_start):
-    plan = start.Plan(out=None, data="own", preset=PRESETS["scenes"], model=small_start)
+    plan = start.Plan(out=None, data="own", recipe=RECIPES["scenes"], model=small_start)
     kept = ("encoder", "standardise")
     built = []
     for estimator in (Soft(), Reinforce()):
@@ -368,9 +369,10 @@ def leave_out_judging(monkeypatch):
 
 def test_a_run_that_diverges_is_reported_and_ends(quick, small_start, monkeypatch):
     leave_out_judging(monkeypatch)
-    recipe = {**own_run.RECIPE, "learning_rate": "1e30", "clip_norm": "None"}
-    preset = PRESETS["scenes"].replace(**recipe)
-    plan = start.Plan(out=None, data="own", preset=preset, model=small_start)
+    recipe = own_recipe(
+        {"optimizer.learning_rate": "1e30", "optimizer.clip_norm": "None"}
+    )
+    plan = start.Plan(out=None, data="own", recipe=recipe, model=small_start)
     result = learning.learn(plan, "reinforce", 0)
     assert result["diverged"] and len(result["curve"]) == 1
 
@@ -385,9 +387,8 @@ def test_networks_of_an_estimator_learn_too(quick, small_start, monkeypatch):
         return captioner
 
     monkeypatch.setattr(learning, "start_with", start_with)
-    preset = PRESETS["scenes"].replace(**own_run.RECIPE)
     plan = start.Plan(
-        out=None, data="own", preset=preset, model=small_start, minutes=0.02
+        out=None, data="own", recipe=own_recipe(), model=small_start, minutes=0.02
     )
     assert not learning.learn(plan, "variational", 0)["diverged"]
     learned = [np.abs(v.numpy() - before).max() for v, before in networks]
@@ -405,9 +406,9 @@ def test_only_the_recommended_recipe_learns_with_a_warm_up(
         "train_step",
         lambda c, _: used.append(type(c.estimator)) or {"loss": 1.0},
     )
-    preset = PRESETS["scenes"].replace(**own_run.RECIPE, epochs=4)
+    recipe = own_recipe({"stages.train.epochs": 3})
     plan = start.Plan(
-        out=None, data="own", preset=preset, model=small_start, minutes=0.2
+        out=None, data="own", recipe=recipe, model=small_start, minutes=0.2
     )
     learning.learn(plan, "recommended", 0)
     assert used == [Soft] * 3 + [Reinforce] * 9
@@ -419,15 +420,15 @@ def test_only_the_recommended_recipe_learns_with_a_warm_up(
 def test_the_start_is_a_soft_warm_up(monkeypatch, tmp_path):
     asked = {}
 
-    def train(preset, data, out, **options):
-        asked.update(preset=preset, data=data, out=out)
+    def train(recipe, data, out, **options):
+        asked.update(recipe=recipe, data=data, out=out)
         return None, [{"epoch": 1}]
 
     monkeypatch.setattr(start, "train", train)
-    plan = start.Plan(out=tmp_path, data="own", preset=PRESETS["scenes"])
+    plan = start.Plan(out=tmp_path, data="own", recipe=RECIPES["scenes"])
     assert start.train_start(plan) == {"history": [{"epoch": 1}]}
-    assert (asked["preset"].estimator, asked["preset"].warm_up) == ("soft", 0)
-    assert asked["preset"].epochs == PRESETS["scenes"].warm_up
+    assert asked["recipe"].estimator == {"name": "soft"}
+    assert asked["recipe"].stages == {"train": RECIPES["scenes"].stages["warm_up"]}
     assert asked["out"] == tmp_path / "start"
 
 

@@ -1,4 +1,4 @@
-"""Stopping and going on, with real processes. Imports nothing that loads slowly."""
+"""Stopping and resuming, with real processes. Imports nothing that loads slowly."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def gone(process):
 
 
 CODE = """
-import pathlib, signal, sys, test_bench_units as t
+import pathlib, signal, sys, test_units as t
 signal.signal(signal.SIGINT, signal.default_int_handler)
 t.work_off(t.units(pathlib.Path(sys.argv[1])), quiet=True)
 """

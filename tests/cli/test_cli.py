@@ -13,13 +13,13 @@ import pytest
 from small_captioner import small_captioner
 
 from sat_tf import ShowAttendTell, cli
+from sat_tf.cli.program import COMMANDS
 from sat_tf.presets import storage
+from sat_tf.recipes import Recipe
+from sat_tf.reranking.detection import Detection
+from sat_tf.reranking.grounding import Grounding
 
 pytestmark = pytest.mark.slow
-COMMANDS = (
-    *("demo", "train", "caption", "evaluate", "check-data", "bench-estimators"),
-    *("export", "serve"),
-)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,8 @@ def refused(capsys, *arguments):
 def test_help_of_every_command_loads_no_library():
     code = f"""
 import sys
-from sat_tf.cli.main import main
-for command in {COMMANDS}:
+from sat_tf.cli import main
+for command in {tuple(COMMANDS)}:
     try:
         main([command, "--help"])
     except SystemExit as exit:
@@ -97,7 +97,7 @@ def test_kill_and_interrupt_were_that():
     assert status == -signal.SIGKILL, errors
     status, errors = trained.interrupted
     assert status == 130, errors
-    assert "stopped. What was saved is whole, and the same command goes on" in errors
+    assert "stopped. What was saved is whole; repeat the command to resume." in errors
     assert "Traceback" not in errors
 
 
@@ -140,7 +140,10 @@ def test_train_prints_json_and_nothing_else(run):
 def test_run_folder_holds_the_recipe_and_tensorboards_figures(run):
     recipe = json.loads((run / "preset.json").read_text())
     assert (recipe["data"], recipe["seed"]) == ("own", 17)
-    assert recipe["image_size"] == [32, 32] and recipe["reward"] == "to_go"
+    assert recipe["model"]["image_size"] == [32, 32]
+    assert recipe["estimator"]["reward"] == "to_go"
+    own = {name: recipe[name] for name in Recipe().to_dict()}
+    assert Recipe.from_dict(own).to_dict() == own
     metadata = json.loads((run / "model" / "metadata.json").read_text())
     assert metadata["recipe"] == recipe and "val_bleu_4" in metadata
     assert list((run / "tensorboard").glob("events*"))
@@ -209,36 +212,40 @@ def test_evaluate_leaves_files_anyone_can_score_again(evaluated):
     assert any(text.startswith("A ") and text.endswith(".") for text in texts)  # raw
 
 
-@pytest.mark.parametrize("said, used", [("0.5", 0.5), ("off", None), (None, 0.3)])
+@pytest.mark.parametrize(
+    "said, used",
+    [("0.5", {"consensus": 0.5}), ("off", {}), (None, {"consensus": 0.3})],
+)
 def test_consensus_is_the_captioners_own_unless_told(said, used, run, here, capsys):
     captioner = ShowAttendTell.from_preset(run)
-    captioner.decoder_options = {"decoder": "beam", "beam": 3, "consensus": 0.3}
+    rerank = {"consensus": 0.3}
+    captioner.decoder_options = {"decoder": "beam", "beam": 3, "rerank": rerank}
     captioner.save_to_preset(here / "agreeing")
     told = ["--consensus", said] if said else []
     out = ["--data", "own", "--out", "agreed", "--json", "--beam", "2"]
     assert cli.main(["evaluate", "agreeing", *out, *told]) == 0
     scores = json.loads(capsys.readouterr().out)
-    assert (scores["beam"], scores["consensus"]) == (2, used)
+    assert (scores["beam"], scores["rerank"]) == (2, used)
 
 
 @pytest.mark.parametrize(
     "told, used",
-    [([], 2.0), (["--detection", "0.5"], 0.5), (["--consensus", "off"], 0.0)],
+    [([], 2.0), (["--detection", "0.5"], 0.5), (["--consensus", "off"], None)],
 )
 @pytest.mark.parametrize("name", ["detection", "grounding"])
 def test_opinions_are_the_captioners_own_unless_told(
     name, told, used, run, here, capsys
 ):
     told = [word.replace("detection", name) for word in told]
-    captioner = small_captioner(detector_size=3, grounding_size=3)
+    captioner = small_captioner(rerankers=[Detection(3), Grounding(3)])
     captioner.encoder.resize_mode = "squash"
-    ranked = {"beam": 3, "consensus": 0.3, name: 2.0}
+    ranked = {"beam": 3, "rerank": {"consensus": 0.3, name: 2.0}}
     captioner.decoder_options = {"decoder": "beam", **ranked}
     captioner.save_to_preset(here / "opinionated")
     out = ["--data", "own", "--out", "ranked", "--json"]
     assert cli.main(["evaluate", "opinionated", *out, *told]) == 0
     scores = json.loads(capsys.readouterr().out)
-    assert (scores["beam"], scores[name]) == (3, used)
+    assert (scores["beam"], scores["rerank"].get(name)) == (3, used)
 
 
 @pytest.mark.parametrize("asked", ["--consensus", "--detection", "--grounding"])
@@ -249,7 +256,7 @@ def test_greedy_has_nobody_to_agree_with(asked, run, here, capsys):
     out = ["--data", "own", "--out", "greedy", "--json", "--consensus", "off"]
     assert cli.main(["evaluate", str(run), *out]) == 0
     scores = json.loads(capsys.readouterr().out)
-    assert (scores["decoder"], scores["consensus"]) == ("greedy", None)
+    assert (scores["decoder"], scores["rerank"]) == ("greedy", {})
 
 
 def test_trained_captioner_is_the_best_one(run):
@@ -261,16 +268,18 @@ def test_trained_captioner_is_the_best_one(run):
 
 
 def test_another_recipe_in_the_same_folder_is_refused(run, here, capsys):
-    arguments = own_run.train_arguments("run", learning_rate="0.1", dropout="0")
+    arguments = own_run.train_arguments(
+        "run", {"optimizer.learning_rate": "0.1", "model.dropout": "0"}
+    )
     said = refused(capsys, *arguments)
-    assert "differs in dropout, learning_rate" in said
+    assert "differs in model.dropout, optimizer.learning_rate" in said
     assert "Choose another --out, or the same settings" in said
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["train", "--data", "own", "--preset", "best"], "preset='best'. Choose one"),
+        (["train", "--data", "own", "--preset", "best"], "'best'. Choose one"),
         (["train", "--data", "nowhere", "--preset", "scenes"], "data='nowhere'"),
         (
             ["train", "--data", "own", "--preset", "scenes", "--estimator", "guess"],
@@ -282,15 +291,23 @@ def test_another_recipe_in_the_same_folder_is_refused(run, here, capsys):
         ),
         (
             ["train", "--data", "own", "--preset", "scenes", "--set", "sample=2"],
-            "Received: sample='2'. Choose one of: trunk,",
+            "Received: sample. Did you mean estimator.samples",
         ),
         (
-            ["train", "--data", "own", "--preset", "scenes", "--set", "samples=many"],
-            "Expected samples to be int or None. Received: samples='many'",
+            [
+                "train",
+                "--data",
+                "own",
+                "--preset",
+                "scenes",
+                "--set",
+                "data.batch_size=x",
+            ],
+            "Expected data.batch_size to be int. Received: data.batch_size='x'",
         ),
         (
             ["train", "--data", "own", "--preset", "scenes", "--epochs", "1"],
-            "epochs=1, warm_up=3. Set more epochs, or --set warm_up=0",
+            "WarmUp for 3, Train for 0. Set stages.train.epochs, or a larger --epochs",
         ),
     ],
 )
@@ -301,10 +318,14 @@ def test_what_train_refuses(arguments, said, here, capsys):
 
 def test_a_refused_recipe_does_not_block_its_folder(run, here, capsys):
     """The next command, with the mistake corrected, starts there."""
-    arguments = own_run.train_arguments("again", samples="1")  # and leave_one_out
+    arguments = own_run.train_arguments(
+        "again", {"estimator.samples": "1"}
+    )  # and leave_one_out
     assert "Expected two samples or more" in refused(capsys, *arguments)
-    arguments = own_run.train_arguments("again", optimizer="adagrad")
-    assert "Expected optimizer to be adam or rmsprop" in refused(capsys, *arguments)
+    arguments = own_run.train_arguments("again", {"optimizer.name": "adagrad"})
+    assert "Expected optimizer.name to be one of adam, rmsprop" in refused(
+        capsys, *arguments
+    )
 
 
 @pytest.mark.parametrize(
@@ -340,5 +361,43 @@ def test_set_out_that_is_a_file(here, capsys):
 
 def test_traceback_on_request(here, monkeypatch):
     monkeypatch.setenv("SAT_TF_TRACEBACK", "1")
-    with pytest.raises(ValueError, match="preset='best'"):
+    with pytest.raises(ValueError, match="'best'"):
         cli.main(["train", "--data", "own", "--preset", "best", "--out", "refused"])
+
+
+# ------------------------------------------------------- recipes on the command line
+
+
+def recipe_of(*options):
+    """The recipe that `sat-tf train` would train."""
+    taken = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "sat_tf.training.loop.train",
+            lambda recipe, *_, **options: taken.update(recipe=recipe) or (None, []),
+        )
+        named = ["--data", "own", "--out", "none", "--json", *options]
+        assert cli.main(["train", *named]) == 0
+    return taken["recipe"]
+
+
+def test_epochs_and_estimator_have_options_of_their_own(capsys):
+    recipe = recipe_of("--preset", "scenes", "--epochs", "7", "--estimator", "rloo")
+    assert recipe.stages == {"warm_up": {"epochs": 3}, "train": {"epochs": 4}}
+    assert recipe.estimator == {"name": "rloo"}
+    recipe = recipe_of("--preset", "paper", "--estimator", "soft", "--epochs", "5")
+    assert recipe.stages == {"train": {"epochs": 5}}
+    assert recipe.estimator == {"name": "soft"}  # the paper's lambdas are dropped
+    wanted = ["--set", "stages.fine_tune.epochs=2", "--epochs", "9"]
+    recipe = recipe_of("--preset", "scenes", *wanted)
+    each = {name: options["epochs"] for name, options in recipe.stages.items()}
+    assert each == {"warm_up": 3, "train": 2, "fine_tune": 4}
+    capsys.readouterr()
+
+
+def test_an_old_name_is_told_the_new_one(tmp_path, capsys):
+    out = ["--data", "own", "--preset", "scenes", "--out", tmp_path]
+    said = refused(capsys, "train", *out, "--set", "learning_rate=0.1")
+    assert "Write --set optimizer.learning_rate=... instead." in said
+    said = refused(capsys, "train", *out, "--set", "teacher=runs/flickr")
+    assert "sat-tf teach TEACHER" in said

@@ -1,0 +1,139 @@
+"""A teacher's captions beside those of people, in a file that `train` takes."""
+
+import json
+
+import numpy as np
+import own_run
+import pytest
+from own_run import STEPS
+from plain_decoder import in_common
+from quick_run import HARD, loaded, own_recipe
+
+from sat_tf import ShowAttendTell, cli, datasets, vocabulary
+from sat_tf.training import building, loop
+from sat_tf.training.teaching import teach
+
+ONE = {**HARD, "stages.train.epochs": 1}
+
+
+@pytest.fixture
+def teacher(quick, tmp_path):
+    """The folder of a captioner of random weights that keeps three beams."""
+    captioner = building.build(own_recipe(), loaded("own", "train").captions)
+    rng = np.random.default_rng(17)
+    for variable in captioner.variables:
+        if len(variable.shape) > 1:  # large ones: it is to say different things
+            width = 3 / np.sqrt(np.prod(variable.shape[:-1]))
+            variable.assign(rng.normal(0, width, variable.shape))
+    options = {"beam": 3, "rerank": {"consensus": 0.3}, "max_length": 4}
+    captioner.compile(decoder={"decoder": "beam", **options})
+    captioner.save_to_preset(tmp_path / "teacher")
+    return tmp_path / "teacher"
+
+
+def best_two(teacher):
+    """Per image of the own data, the beams worth learning, and the first beams."""
+    captioner = ShowAttendTell.from_preset(teacher)
+    split, folder = loaded("own", "train"), own_run.workplace() / "own" / "images"
+    spoken = captioner.generate([folder / name for name in split.file_names])
+    wanted = {}
+    for name, caption, people in zip(
+        split.file_names, spoken, split.captions, strict=True
+    ):
+        heard = [tuple(vocabulary.tokenise(text)) + ("<eos>",) for text in people]
+        agreed = {
+            beam.caption: beam.score
+            + 3 * np.mean([in_common((*beam.words, "<eos>"), h, 4) for h in heard])
+            for beam in caption.beams
+        }
+        wanted[name] = sorted(agreed, key=agreed.get, reverse=True)[:2]
+    plain = [[beam.caption for beam in caption.beams[:2]] for caption in spoken]
+    return wanted, plain
+
+
+def test_a_teachers_beams_are_written_beside_what_people_say(teacher, tmp_path, capsys):
+    """Those it likes and people agree with; only of the images that are trained on."""
+    wanted, plain = best_two(teacher)
+    assert len(set(map(tuple, wanted.values()))) > 1
+    assert list(wanted.values()) != plain
+    out = tmp_path / "taught.json"
+    command = ["teach", str(teacher), "--data", "own", "--captions", "2"]
+    assert cli.main([*command, "--out", str(out), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)  # and nothing else
+    images, people = sum(own_run.IMAGES.values()), 2 * sum(own_run.IMAGES.values())
+    taught = 2 * own_run.IMAGES["train"]
+    assert said == {"path": str(out), "images": images, "captions": people + taught}
+    rows = json.loads(out.read_text())
+    assert len(rows) == images
+    for split in own_run.IMAGES:
+        theirs = loaded("own", split)
+        own = dict(zip(theirs.file_names, theirs.captions, strict=True))
+        found = {
+            row["file_path"].rsplit("/", 1)[-1]: row["captions"]
+            for row in rows
+            if row["split"] == split
+        }
+        added = wanted if split == "train" else dict.fromkeys(own, [])
+        assert found == {name: [*own[name], *added[name]] for name in own}
+
+
+def test_the_file_trains_and_resumes(quick, teacher, tmp_path, monkeypatch, capsys):
+    """On people's words; the teacher, gone since, is not asked again."""
+    own = tmp_path / "folder"
+    own_run.write_own(own)
+    monkeypatch.setattr(loop, "load", datasets.load)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    out = own / "taught.json"
+    teach(teacher, own, out, count=2, progress=False)
+    paths = [row["file_path"] for row in json.loads(out.read_text())]
+    assert all(path.startswith("images/") for path in paths)  # relative to the file
+    own = own.rename(tmp_path / "moved")
+    for file in sorted(teacher.iterdir()):
+        file.unlink()
+    out = own / "taught.json"
+    split = datasets.load(out, "train")
+    people = {n: c for n, c in zip(*_of(loaded("own", "train")), strict=True)}
+    for name, captions in zip(*_of(split), strict=True):
+        assert captions[:2] == people[name] and len(captions) == 4
+    command = own_run.train_arguments(tmp_path / "run", ONE)
+    command = [*map(str, command)]
+    command[command.index("own")] = str(out)
+    assert cli.main(command) == 0
+    assert len(quick.used) == 2 * STEPS  # twice the captions
+    found = ShowAttendTell.from_preset(tmp_path / "run")
+    plain = building.build(own_recipe(), list(people.values()))
+    assert set(found.vocabulary.words) == set(plain.vocabulary.words)
+    assert cli.main(command) == 0
+    assert len(quick.used) == 2 * STEPS
+    validation = datasets.load(out, "validation")
+    assert validation.captions == loaded("own", "validation").captions
+
+
+def _of(split):
+    return split.file_names, split.captions
+
+
+def test_images_elsewhere_keep_their_whole_path(teacher, tmp_path, monkeypatch):
+    out = tmp_path / "else" / "taught.json"
+    out.parent.mkdir()
+    teach(teacher, "own", out, count=1, progress=False)
+    folder = own_run.workplace() / "own" / "images"
+    for row in json.loads(out.read_text()):
+        assert row["file_path"].startswith(f"{folder}/")
+    assert len(datasets.load(out, "train")) == own_run.IMAGES["train"]
+
+
+def test_who_cannot_teach_is_refused(teacher, tmp_path, capsys):
+    """Before anything is written."""
+    out = tmp_path / "taught.json"
+    with pytest.raises(ValueError, match="from 1 to 3 captions, the beams.*captions=5"):
+        teach(teacher, "own", out)
+    with pytest.raises(ValueError, match="a teacher that decodes by consensus"):
+        teach("scenes_hard", "own", out, count=1)
+    with pytest.raises(ValueError, match="Received: 'nobody'"):
+        teach("nobody", "own", out)
+    with pytest.raises(ValueError, match="data whose images are files.*scenes"):
+        teach(teacher, "scenes", out)
+    assert cli.main(["teach", "nobody", "--data", "own", "--out", str(out)]) == 2
+    assert "Received: 'nobody'" in capsys.readouterr().err
+    assert not out.exists()
