@@ -31,6 +31,7 @@ _LINK = re.compile(
     r"```.*?```|`[^`]+`|(?P<before>\]\()(?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)",
     re.S,
 )
+_ESCAPED = re.compile(r"(?<=\w)\\\|(?=\w)")
 _EXTERNAL = re.compile(r"[a-z]+:")
 
 
@@ -58,9 +59,5 @@ def on_page_markdown(markdown, page, config, files):
         relative = posixpath.relpath(there, posixpath.dirname(path))
         return f"{before}{relative}{anchor or ''})"
 
-    lines = _LINK.sub(lead, markdown).split("\n")
-    # GitHub wants a `|` escaped even in code; here it would show as written.
-    return "\n".join(
-        line.replace("\\|", "&#124;") if line.startswith("|") else line
-        for line in lines
-    )
+    # GitHub wants a `|` escaped in the code of a table; here it would show as written.
+    return _ESCAPED.sub("|", _LINK.sub(lead, markdown))
