@@ -105,6 +105,18 @@ def test_links_lead_somewhere(name):
         assert not anchor or anchor in anchors(there.resolve()), target
 
 
+PATH = re.compile(r"(tests|sat_tf|docs|benchmarks|notebooks|deploy|\.ci)/[\w./]*")
+# Files that were, or that are made by somebody.
+GONE = ("benchmarks/random_places.py",)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_paths_in_the_prose_exist(name):
+    for span in spans(name):
+        if PATH.fullmatch(span) and span not in GONE:
+            assert (ROOT / span).exists(), span
+
+
 # ---------------------------------------------------------------------- the paper
 
 
@@ -302,12 +314,12 @@ RUN = {
 NEEDS = {
     r"--data flickr8k|taught": "Flickr8k, and minutes",
     r"demo$": "minutes; `.ci/run` begins it",
-    r"bench-estimators": "an hour; tests/test_bench.py runs a small one",
+    r"bench-estimators": "an hour; tests/bench runs a small one",
     r"export runs/scenes|--data scenes": "minutes of training",
     r"--data photos/ --preset lite": "a recipe that the reader is to write",
     r"^sat-tf serve": "it serves until it is stopped; tests/serving starts it",
     r"hf://": "the network; tests/presets/test_hub.py has a stand-in",
-    r" --remove NAME": "tests/test_cli.py removes caches of its own",
+    r" --remove NAME": "tests/cli removes caches of its own",
     r"docs/images/dog.jpg": "MobileNet's weights",
 }
 
