@@ -1,4 +1,4 @@
-"""The bench as one command that can be stopped and goes on."""
+"""The bench as one command that can be stopped and resumes."""
 
 import json
 import pathlib
@@ -68,7 +68,7 @@ def _open(plan):
         changed = [k for k in settings if old.get(k) != settings[k]]
         if changed:
             raise ValueError(
-                "Expected the settings this bench was begun with, to go on with it. "
+                "Expected the settings this bench was begun with, to resume it. "
                 f"Received: out={str(plan.out)!r}, which differs in "
                 f"{', '.join(changed)}. Choose another --out, or the same settings."
             )

@@ -85,8 +85,13 @@ def make_rerankers(recipe):
     ]
 
 
-def check(recipe):
-    """Raises `ValueError` for what nobody could train, before any data are read."""
+def check(recipe, asked=()):
+    """Raises `ValueError` for what nobody could train, before any data are read.
+
+    Args:
+        recipe: a `Recipe`.
+        asked: dotted names of what somebody asked for, beside what the recipe says.
+    """
     for name, value, known in (
         ("model.dtype", recipe.model.dtype, DTYPES),
         ("optimizer.name", recipe.optimizer.name, OPTIMIZERS),
@@ -98,15 +103,17 @@ def check(recipe):
             )
     Plan(recipe.stages).check(make_estimator(recipe))
     make_initial_state(recipe)
-    _check_decoding(recipe.decoding, make_rerankers(recipe))
+    _check_decoding(recipe.decoding, make_rerankers(recipe), asked)
 
 
-def _check_decoding(decoding, rerankers):
+def _check_decoding(decoding, rerankers, asked):
     fields = {
         field.name: field.default for field in dataclasses.fields(DecodingOptions)
     }
     check_options("decoding", "decoding", fields, decoding)
-    strengths = reranking.chosen(rerankers, decoding.get("rerank", {}), {})
+    said = decoding.get("rerank", {})
+    chosen = {n: said[n] for n in said if f"decoding.rerank.{n}" in asked}
+    strengths = reranking.chosen(rerankers, said, chosen)
     DecodingOptions(**{**decoding, "rerank": strengths})
 
 
@@ -146,7 +153,10 @@ _BEAM = "decoding.decoder=beam"
 NEEDS = {
     "stages.warm_up": _DRAWS,
     "decoding.attention": _DRAWS,
-    "decoding.beam": (_BEAM, lambda recipe, _: _beams(recipe) != 1),
+    "decoding.beam": (
+        _BEAM,
+        lambda recipe, _: _beams(recipe) > 0 or recipe.decoding["beam"] == 1,
+    ),
     "decoding.rerank": (
         f"{_BEAM} and decoding.beam=2 or more",
         lambda recipe, _: _beams(recipe) > 1,
@@ -200,4 +210,4 @@ def refuse_unheard(recipe, changes):
                     f"{recipe.estimator['name']!r}. Leave {name} out, or set what it "
                     "needs."
                 )
-    check(recipe)
+    check(recipe, changes)

@@ -1,4 +1,4 @@
-"""What a run learns from, noted when it begins: it may go on with nothing else."""
+"""What a run learns from, noted when it begins: it resumes with nothing else."""
 
 import hashlib
 

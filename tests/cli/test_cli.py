@@ -388,7 +388,8 @@ def test_epochs_and_estimator_have_options_of_their_own(capsys):
     recipe = recipe_of("--preset", "paper", "--estimator", "soft", "--epochs", "5")
     assert recipe.stages == {"train": {"epochs": 5}}
     assert recipe.estimator == {"name": "soft"}  # the paper's lambdas are dropped
-    wanted = ["--set", "stages.fine_tune.epochs=2", "--epochs", "9"]
+    more = {"stages.train.epochs": "2", "stages.fine_tune.epochs": "2"}
+    wanted = [*own_run.setting(more), "--epochs", "9"]
     recipe = recipe_of("--preset", "scenes", *wanted)
     each = {name: options["epochs"] for name, options in recipe.stages.items()}
     assert each == {"warm_up": 3, "train": 2, "fine_tune": 4}
