@@ -61,7 +61,8 @@ def batched(captioner, decoder, beam):
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, SIZE])], autograph=False)
     def run(features):
-        return decode(captioner.network.step, *captioner.network.start(features), options, seed=17)
+        start = captioner.network.start(features)
+        return decode(captioner.network.step, *start, options, seed=17)
 
     return run
 

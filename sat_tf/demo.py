@@ -22,7 +22,7 @@ def demo(out, *, seed=17, quiet=False):
 
     Args:
         out: folder for the run, the scores and the figure; a demo that was
-            interrupted goes on.
+            interrupted resumes.
         seed: of the training.
         quiet: print nothing.
 
@@ -50,9 +50,9 @@ def demo(out, *, seed=17, quiet=False):
         )
         report[split] = scores
         say(
-            f"{split}: the chosen place is right for {scores['pointing_accuracy']:.1%} "
-            f"of the content words, {scores['caption_accuracy']:.1%} of the captions "
-            "are wholly true."
+            f"{split}: the chosen location is right for "
+            f"{scores['pointing_accuracy']:.1%} of the content words, "
+            f"{scores['caption_accuracy']:.1%} of the captions are wholly true."
         )
     held_out = load("scenes", f"test[:{SHOWN}]")
     encoder = captioner.encoder

@@ -42,9 +42,9 @@ def small_case(estimator, seed=17):
 
 def lower_bound(captioner, data):
     """L_s of eq. 10, mean over the batch: every path weighed by its probability."""
-    places, words = captioner.encoder.locations, data["tokens"].shape[1]
-    paths = np.array(list(itertools.product(range(places), repeat=words)))
-    weights = tf.one_hot(paths, places)  # [S, T, L]
+    locations, words = captioner.encoder.locations, data["tokens"].shape[1]
+    paths = np.array(list(itertools.product(range(locations), repeat=words)))
+    weights = tf.one_hot(paths, locations)  # [S, T, L]
 
     def follow(logits, t):
         return tf.broadcast_to(weights[:, None, t], tf.shape(logits))

@@ -26,7 +26,7 @@ class Caption:
         score: what beams are ranked by, see `DecodingOptions`.
         log_p: nats, `<eos>` included.
         log_p_word: `[T]` nats.
-        locations: int `[T]`, the chosen place, row * w + column.
+        locations: int `[T]`, the chosen location, row * w + column.
         alpha: `[T, h, w]`, the distribution it was chosen from.
         beta: `[T]`, the gate on what was seen.
         beams: all captions of a beam search, best first, this one included.

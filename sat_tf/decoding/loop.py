@@ -111,7 +111,7 @@ def decode(step, memory, state, options=None, seed=None, *, first=0, rerank=()):
 
 
 def _draws(seed, first, images, options):
-    """Chance for the places and for the words, `[T, K, B]` each, or `None` twice."""
+    """Chance for the locations and for the words, `[T, K, B]` each, or `None` twice."""
     if not options.stochastic:
         return None, None
     draws = uniforms(seed, first, images, (2, options.max_length, options.width))

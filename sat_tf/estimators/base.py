@@ -33,7 +33,7 @@ class Trace(NamedTuple):
     embedded: tf.Tensor | None = None
     """`[B, T, m]`, the vectors of the words that went in, likewise."""
     log_q: tf.Tensor | None = None
-    """`[S, B, T, L]` nats, what the places were drawn from, where it is not alpha."""
+    """`[S, B, T, L]` nats, what the locations were drawn from if not alpha."""
     baseline: tf.Tensor | None = None
     """`[S or 1, B, T]` nats, b where more than rewards goes into it."""
     correction: tf.Tensor | None = None
@@ -70,7 +70,7 @@ class Trace(NamedTuple):
 
     @property
     def divergence(self):
-        """KL(q_t || alpha_t) `[S, B, T]` nats, 0 where the places come from alpha."""
+        """KL(q_t || alpha_t) `[S, B, T]` nats, 0 if locations come from alpha."""
         if self.log_q is None:
             return tf.zeros_like(self.log_p_word)
         each = tf.exp(self.log_q) * (self.log_q - self.log_alpha)
@@ -125,7 +125,7 @@ class Estimator(keras.layers.Layer):
         """Nothing: a captioner builds its estimator, with sizes of its own."""
 
     def draw(self, logits, seed, step):
-        """One-hot places `[S, B, L]` from the logits of one step (eq. 8-9)."""
+        """One-hot locations `[S, B, L]` from the logits of one step (eq. 8-9)."""
         # Image by image, as in `noise`.
         logits = tf.transpose(logits, [1, 0, 2])
         drawn = tfd.OneHotCategorical(logits=logits, dtype=logits.dtype).sample(
@@ -134,7 +134,7 @@ class Estimator(keras.layers.Layer):
         return tf.transpose(drawn, [1, 0, 2])
 
     def select(self, logits, *, training, seed, step):
-        """Weights of the locations at one step; here one place drawn from alpha.
+        """Weights of the locations at one step; here one location drawn from alpha.
 
         Args:
             logits: `[S, B, L]`, eq. 4.
@@ -148,7 +148,7 @@ class Estimator(keras.layers.Layer):
         return self.draw(logits, seed, step)
 
     def trace(self, network, data, seed):
-        """Looks at a batch: here one pass of S samples, the places by `select`.
+        """Looks at a batch: here one pass of S samples, the locations by `select`.
 
         Args:
             network: a `Network`; its `trace` and `score` are the means.

@@ -10,7 +10,7 @@ class Critic(keras.layers.Layer):
 
     One hidden layer over the mean annotation, the sum of the words before t and that
     of the words from t on: all words are given in training, and none of it is moved by
-    the places. It is fitted to the rewards by least squares; neither the annotations
+    the locations. It is fitted to the rewards by least squares; neither the annotations
     nor the word vectors learn from it (Mnih & Gregor 2014).
 
     Args:

@@ -19,7 +19,7 @@ class GumbelSoftmax(Estimator):
 
     an objective of its own, and biased for eq. 10: the less so the colder, while its
     variance grows. It costs one soft trace per sample. tau falls
-    geometrically over the first updates. At test time one place is looked at.
+    geometrically over the first updates. At test time one location is looked at.
 
     Args:
         samples: S, relaxed draws per caption.

@@ -11,8 +11,8 @@ TINY = 1e-30  # in place of 0, whose logarithm is no number
 
 def uniform(shape, seed):
     """Uniform numbers above 0, `[S, B, L]`, drawn image by image."""
-    samples, images, places = tf.unstack(shape)
-    drawn = tf.random.stateless_uniform([images, samples, places], seed, minval=TINY)
+    samples, images, locations = tf.unstack(shape)
+    drawn = tf.random.stateless_uniform([images, samples, locations], seed, minval=TINY)
     return tf.transpose(drawn, [1, 0, 2])
 
 

@@ -38,7 +38,7 @@ class Reinforce(Estimator):
             reward of the same steps under expected contexts (Deng et al. 2018), for
             one more pass forward; `nvil`, the moving average and what a small network
             reads from the image and the caption (Mnih & Gregor 2014), see `Critic`.
-            None of them knows the place it judges (but for that first batch), and
+            None of them knows the location it judges (but for that first batch), and
             E[grad log p(s_t | a)] = 0, so none moves the mean.
         normalise_advantage: divide R - b by its running root mean square, where that
             is above 1 nat (Mnih & Gregor 2014): the score term's weight then is
@@ -76,7 +76,7 @@ class Reinforce(Estimator):
         check_choice("coin", coin, COINS)
         if semi_sampling and "semi_sampling" in self.settled:
             raise ValueError(
-                f"Expected semi_sampling=0 for {type(self).__name__}, whose places "
+                f"Expected semi_sampling=0 for {type(self).__name__}, whose locations "
                 f"are always drawn. Received: semi_sampling={semi_sampling}. "
                 "Leave it out, or choose reinforce or rloo."
             )

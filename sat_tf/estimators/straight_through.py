@@ -8,7 +8,9 @@ from sat_tf.estimators.gumbel_softmax import GumbelSoftmax
 
 @keras.saving.register_keras_serializable("sat_tf")
 class StraightThrough(GumbelSoftmax):
-    """One place is looked at; the gradient is the relaxed weights' (Jang et al. 2017).
+    """One location is looked at; the gradient is that of relaxed weights.
+
+    Straight-through Gumbel-softmax (Jang et al. 2017).
 
     Forward s = one_hot(argmax(e + g)), an exact draw from alpha, so words are spoken
     as at test time; backward ds/de := d softmax((e + g) / tau)/de (Bengio et al.
@@ -30,6 +32,6 @@ class StraightThrough(GumbelSoftmax):
     def select(self, logits, *, training, seed, step):
         """One-hot, with the gradient of the relaxed weights."""
         soft = super().select(logits, training=training, seed=seed, step=step)
-        places = tf.shape(logits)[-1]
-        hard = tf.one_hot(tf.argmax(soft, axis=-1), places, dtype=logits.dtype)
+        locations = tf.shape(logits)[-1]
+        hard = tf.one_hot(tf.argmax(soft, axis=-1), locations, dtype=logits.dtype)
         return hard + (soft - tf.stop_gradient(soft))  # exactly one-hot: x - x = 0

@@ -1,7 +1,7 @@
 """Attention health: does the captioner look around, or has its attention collapsed?
 
 Attention fails in silence: captions stay fluent while every word looks everywhere, or
-always at the same place. These figures, once per epoch, show it.
+always at the same location. These figures, once per epoch, show it.
 """
 
 import numpy as np
@@ -26,19 +26,19 @@ def attention_health(alphas):
         `peak`, mean largest alpha;
         `shift`, mean Jensen-Shannon divergence of a word's alpha from that of the
         word before, as a share of its maximum log 2;
-        `repeats`, share of words with the same most probable place as the word
+        `repeats`, share of words with the same most probable location as the word
         before, among words that have one before;
-        `coverage`, share of the L places that are most probable at some word;
-        `top_place`, share of all attention that the favourite place gets.
+        `coverage`, share of the L locations that are most probable at some word;
+        `top_place`, share of all attention that the favourite location gets.
         Empty when there is not one word.
     """
     alphas = [np.reshape(a, (len(a), -1)).astype("float64") for a in alphas if len(a)]
     if not alphas:
         return {}
     words = np.concatenate(alphas)
-    places = words.shape[1]
-    # With one place, or one word, there is nothing to compare; 0 stands for it.
-    log_places = np.log(places) or 1.0
+    locations = words.shape[1]
+    # With one location, or one word, there is nothing to compare; 0 stands for it.
+    log_places = np.log(locations) or 1.0
     chosen = words.argmax(-1)
     follows = np.concatenate([np.arange(len(a)) > 0 for a in alphas])[1:]
     before, after = words[:-1][follows], words[1:][follows]
@@ -49,7 +49,7 @@ def attention_health(alphas):
         "peak": float(words.max(-1).mean()),
         "shift": _mean(jensen_shannon(before, after)) / float(np.log(2)),
         "repeats": _mean((chosen[:-1] == chosen[1:])[follows]),
-        "coverage": len(np.unique(chosen)) / places,
+        "coverage": len(np.unique(chosen)) / locations,
         "top_place": float(words.mean(0).max()),
     }
 
@@ -72,20 +72,21 @@ def warning(health):
             "the attention has collapsed to uniform: its entropy is "
             f"{health['entropy_share']:.0%} of the most there is, so every word looks "
             "everywhere at once. Set lambda_ds=0 and lambda_e=0, warm up longer "
-            "(warm_up), or raise learning_rate."
+            "(stages.warm_up.epochs), or raise optimizer.learning_rate."
         )
     if health["top_place"] > _ONE_PLACE:
         return (
-            "the attention has collapsed to one cell: one place gets "
+            "the attention has collapsed to one cell: one location gets "
             f"{health['top_place']:.0%} of all attention, whatever the image and the "
-            "word. Raise lambda_e or semi_sampling, warm up longer (warm_up), or "
-            "lower learning_rate."
+            "word. Raise lambda_e or semi_sampling, warm up longer "
+            "(stages.warm_up.epochs), or lower optimizer.learning_rate."
         )
     if health["shift"] < _STILL and health["repeats"] > _ONE_PLACE:
         return (
             "the attention does not move: all words of a caption look at the same "
-            f"places (the alphas of successive words differ by {health['shift']:.1%}). "
-            "Warm up longer (warm_up), or give it more samples."
+            "locations (the alphas of successive words differ by "
+            f"{health['shift']:.1%}). Warm up longer (stages.warm_up.epochs), or give "
+            "it more samples."
         )
     return None
 

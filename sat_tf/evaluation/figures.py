@@ -89,9 +89,9 @@ def save_figure(figure, path, dpi=110):
 def _expansion(size, factor, sigma):
     """Matrix [size * factor, size]: linear interpolation, then a Gaussian."""
     pixels = size * factor
-    # Of each pixel's centre, the place among the cells' centres.
-    place = np.clip((np.arange(pixels) + 0.5) / factor - 0.5, 0, size - 1)
-    linear = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(size)))
+    # Of each pixel's centre, the location among the cells' centres.
+    location = np.clip((np.arange(pixels) + 0.5) / factor - 0.5, 0, size - 1)
+    linear = np.maximum(0, 1 - np.abs(location[:, None] - np.arange(size)))
     reach = math.ceil(4 * sigma)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     mirrored = np.pad(linear, ((reach, reach), (0, 0)), mode="symmetric")

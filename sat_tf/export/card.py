@@ -10,7 +10,7 @@ _MEANING = {
     "words": 'the words, `""` after the end',
     "length": "how many words",
     "locations": "where it looked for each word: row * {w} + column",
-    "alpha": "the distribution over places that the location was chosen from",
+    "alpha": "the distribution over locations that the location was chosen from",
     "log_p_word": "log-probability of each word, nats; `<eos>` is one of them",
     "error": 'what is wrong with the image and what to do; `""` if nothing is',
     "beam_captions": "all beams, best first",
@@ -65,7 +65,7 @@ def model_card(name, captioner, signatures, options, *, dtype, metadata):
     encoder = captioner.encoder
     n_weights = sum(v.numpy().size for v in captioner.weights)
     facts = {
-        "encoder": f"{encoder.trunk}, {encoder.locations} places "
+        "encoder": f"{encoder.trunk}, {encoder.locations} locations "
         f"({encoder.grid[0]} x {encoder.grid[1]}) of {encoder.size} features",
         "image size": " x ".join(map(str, encoder.image_size)),
         "resizing": captioner.encoder.resize_mode,

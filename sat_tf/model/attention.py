@@ -30,7 +30,7 @@ def _scores(projection, query, vector):
 
 
 def scores(projection, query, vector, fused=False):
-    """v . tanh(projection_i + query), f_att at every place (eq. 4).
+    """v . tanh(projection_i + query), f_att at every location (eq. 4).
 
     Args:
         projection: `[B, L, A]`. query: `[S, B, A]`. vector: `[A]`.

@@ -8,7 +8,7 @@ against TensorFlow's own.
 
 In mixed precision the large products are bfloat16. Float32 are what is added to word
 by word (the cell; on the way back the gradients of the cell and of f_att) and the
-logits and weights of the places, as softmax and the score term are made of them.
+logits and weights of the locations, as softmax and the score term are made of them.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from sat_tf.model.attention import scores
 class Inputs(NamedTuple):
     """What the recurrence depends on; the gradient has the same fields.
 
-    B captions, T words, L places of D features, A attention units, n hidden units,
+    B captions, T words, L locations of D features, A attention units, n hidden units,
     S attention samples.
     """
 
@@ -203,7 +203,7 @@ def shifted(tokens):
 
 
 def look(annotations, weights, one_hot=False):
-    """z_t `[S, B, D]`: the chosen place (eq. 9) or the weighted mean (eq. 13)."""
+    """z_t `[S, B, D]`: the chosen location (eq. 9) or the weighted mean (eq. 13)."""
     if one_hot:
         index = tf.transpose(tf.argmax(weights, axis=-1, output_type=tf.int32))
         return tf.transpose(tf.gather(annotations, index, batch_dims=1), [1, 0, 2])

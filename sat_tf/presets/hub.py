@@ -26,7 +26,7 @@ tags:
 # An image captioner that shows where it looked
 
 Show, Attend and Tell (Xu et al. 2015), trained and saved with `sat_tf`. It looks at one
-place of the image for every word it says.
+location of the image for every word it says.
 
 ```python
 import sat_tf
@@ -131,7 +131,8 @@ def card(captioner, *, encoder, metadata):
     trunk = captioner.encoder
     rows, columns = trunk.grid
     facts = {
-        "trunk": f"{trunk.trunk}, {rows} x {columns} places of {trunk.size} features",
+        "trunk": f"{trunk.trunk}, {rows} x {columns} locations of {trunk.size} "
+        "features",
         "vocabulary": f"{len(captioner.vocabulary):,} words",
         "location rule": captioner.options().attention,
     }

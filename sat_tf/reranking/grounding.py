@@ -72,7 +72,7 @@ class Grounding(Reranker):
         return tf.cast(self.words(hidden), tf.float32)
 
     def evidence(self, annotations):
-        """log p(word | place) - log p(word), `[.., D] -> [.., V]`, nats."""
+        """log p(word | location) - log p(word), `[.., D] -> [.., V]`, nats."""
         return tf.nn.log_softmax(self(annotations)) - self.log_prior
 
     @property
@@ -90,16 +90,16 @@ class Grounding(Reranker):
         The captioner goes over the captions of the training images as it would at test
         time; of every location it looked at, the head learns which words were said.
         """
-        image, place, word = _looks(captioner, inputs, key, captions, seed)
+        image, location, word = _looks(captioner, inputs, key, captions, seed)
         counts = np.bincount(word, minlength=self.vocabulary_size) + SMOOTHING
-        spoken = _Spoken(captioner, inputs, key, image, place, word, seed)
+        spoken = _Spoken(captioner, inputs, key, image, location, word, seed)
         self.trainable = True
         trainer = keras.Sequential([keras.Input((captioner.encoder.size,)), self])
         rate = keras.optimizers.schedules.CosineDecay(RATE, PASSES * len(spoken), 0.02)
         trainer.compile(
             optimizer=keras.optimizers.Adam(rate),
             loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-            jit_compile=False,  # no two batches have as many places
+            jit_compile=False,  # no two batches have as many locations
         )
         trainer.fit(spoken, epochs=PASSES, shuffle=False, verbose=verbose)
         self.trainable = False
@@ -116,14 +116,14 @@ class Grounding(Reranker):
 
 
 def grounded_words(tokens, locations, evidence):
-    """How far the places that each beam looked at say its words, `[K, B]`, nats.
+    """How far the locations that each beam looked at say its words, `[K, B]`, nats.
 
-    The mean over its words of log p(word | place) - log p(word).
+    The mean over its words of log p(word | location) - log p(word).
 
     Args:
-        tokens: `[K, B, T]`, as `consensus` takes them; `<eos>` has no place.
+        tokens: `[K, B, T]`, as `consensus` takes them; `<eos>` has no location.
         locations: int `[K, B, T]`, where each word was looked at.
-        evidence: of every word at every place, `[B, L, V]`.
+        evidence: of every word at every location, `[B, L, V]`.
     """
     looks = tf.transpose(tf.stack([locations, tokens], axis=-1), [1, 0, 2, 3])
     found = tf.transpose(tf.gather_nd(evidence, looks, batch_dims=1), [1, 0, 2])
@@ -137,7 +137,7 @@ def _looks(captioner, inputs, key, captions, seed):
     attention = captioner.options().attention
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def places(data, at):
+    def locations(data, at):
         trace, _ = captioner.network.trace(
             data,
             selector(attention, tf.stack([seed, at])),
@@ -157,20 +157,20 @@ def _looks(captioner, inputs, key, captions, seed):
         features = captioner.network.features_of({key: inputs.read(images)})
         data = {"annotations": features, "tokens": tokens, "rows": rows}
         data = {name: tf.convert_to_tensor(value) for name, value in data.items()}
-        looked, spoken = places(data, tf.constant(at)).numpy(), tokens > 0
+        looked, spoken = locations(data, tf.constant(at)).numpy(), tokens > 0
         image = np.broadcast_to((at + rows)[:, None], tokens.shape)
         found.append((image[spoken], looked[spoken], tokens[spoken]))
     return (np.concatenate(each) for each in zip(*found, strict=True))
 
 
 class _Spoken(keras.utils.PyDataset):
-    """The places of some images and the share of every word among those said there."""
+    """Locations of some images, and the share of every word among those said there."""
 
-    def __init__(self, captioner, inputs, key, image, place, word, seed):
+    def __init__(self, captioner, inputs, key, image, location, word, seed):
         super().__init__()
         self.captioner, self.inputs, self.key = captioner, inputs, key
         order = np.argsort(image, kind="stable")
-        self.place, self.word = place[order], word[order]
+        self.location, self.word = location[order], word[order]
         self.starts = np.searchsorted(image[order], np.arange(len(inputs) + 1))
         self.random = np.random.default_rng(seed)
         self.on_epoch_begin()
@@ -185,18 +185,18 @@ class _Spoken(keras.utils.PyDataset):
         images = np.sort(self.order[index * IMAGES : (index + 1) * IMAGES])
         features = self._features(images)
         annotations = self.captioner.encoder(features).numpy()
-        places, words = [], []
+        locations, words = [], []
         for row, image in enumerate(images):
             said = slice(self.starts[image], self.starts[image + 1])
-            places.append(row * annotations.shape[1] + self.place[said])
+            locations.append(row * annotations.shape[1] + self.location[said])
             words.append(self.word[said])
-        places, row = np.unique(np.concatenate(places), return_inverse=True)
+        locations, row = np.unique(np.concatenate(locations), return_inverse=True)
         size = len(self.captioner.vocabulary)
-        counts = np.zeros((len(places), size), "float32")
+        counts = np.zeros((len(locations), size), "float32")
         np.add.at(counts, (row, np.concatenate(words)), 1)
         total = counts.sum(axis=1, keepdims=True)
         flat = annotations.reshape(-1, annotations.shape[-1])
-        return flat[places], counts / total, total[:, 0]
+        return flat[locations], counts / total, total[:, 0]
 
     def _features(self, images):
         batch = {self.key: self.inputs.read(images)}

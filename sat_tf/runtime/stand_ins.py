@@ -10,8 +10,8 @@ import sys
 # Every class registered with Keras as "sat_tf>...", and the modules that import them.
 REGISTERED = (
     "Attention Consensus Coordinates Critic Decoder Detection Encoder FromMean "
-    "Grounding GumbelSoftmax Inference Learned Rebar Reinforce Rloo ShowAttendTell Soft "
-    "StepMarginal StraightThrough Variational Vimco WsRam"
+    "Grounding GumbelSoftmax Inference Learned Rebar Reinforce Rloo ShowAttendTell "
+    "Soft StepMarginal StraightThrough Variational Vimco WsRam"
 ).split()
 MODULES = (
     "sat_tf.captioner",

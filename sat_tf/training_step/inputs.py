@@ -54,8 +54,8 @@ def batch_of(data, encoder):
             "Expected batches that are one dict. Received: a tuple of "
             f"{'two' if sample_weight is None else 'three'}. {_WORDS_ARE_TARGETS}"
         )
-    places = (encoder.locations, encoder.size)
-    wanted = {"tokens": (None, None), "annotations": (None, *places)}
+    locations = (encoder.locations, encoder.size)
+    wanted = {"tokens": (None, None), "annotations": (None, *locations)}
     if encoder.network is not None:
         wanted["image"] = (None, *encoder.image_size, 3)
     keys = set(x) if isinstance(x, dict) else set()

@@ -25,14 +25,14 @@ def running_means():
     return {name: keras.metrics.Mean(name=name) for name in SHOWN}
 
 
-def update(means, trace, extra, places):
+def update(means, trace, extra, locations):
     """Adds a batch, each figure weighted by the number of words it is a mean over.
 
     Args:
         means: from `running_means`; gets further names as they come.
         trace: the batch's `Trace`.
         extra: name -> scalar, further figures per word.
-        places: L, for the share of the entropy there could be.
+        locations: L, for the share of the entropy there could be.
 
     Returns:
         name -> the mean so far: nats per word but for shares and perplexity. `loss` is
@@ -55,6 +55,6 @@ def update(means, trace, extra, places):
         means[name].update_state(value, sample_weight=words)
         logs[name] = means[name].result()
     logs["perplexity"] = tf.exp(-logs["log_likelihood"])
-    most = math.log(max(places, 2))
+    most = math.log(max(locations, 2))
     logs["attention_entropy_share"] = logs["attention_entropy"] / most
     return logs

@@ -48,8 +48,8 @@ def with_own_words(captioner, data, seed):
     """
     fold_in = tf.random.experimental.stateless_fold_in
     own_seed = fold_in(seed, -1)  # a step no estimator draws at
-    # Places drawn with a seed of their own: the second pass draws its places anew,
-    # or they would not be draws from alpha given the words that went in.
+    # With a seed of their own: the second pass draws its locations anew, or they would
+    # not be draws from alpha given the words that went in.
     place_seed, word_seed, coin_seed = (fold_in(own_seed, i) for i in range(3))
     features = captioner.network.features_of(data, training=True)
     tokens = tf.cast(data["tokens"], tf.int32)

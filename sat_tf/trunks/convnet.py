@@ -6,13 +6,13 @@ import tensorflow as tf
 
 
 def convnet(image_size):
-    """A small network for drawings, stride 16: 7 x 7 places of 112 x 112 pixels.
+    """A small network for drawings, stride 16: 7 x 7 locations of 112 x 112 pixels.
 
-    Even kernels keep each place's view centred on it, 78 pixels across: with 3 x 3 it
-    drifts by half a place towards the lower right, and words that look at "their"
-    object look beside it. Coordinates are part of a place's features (Liu et al.
-    2018): to say "left of", a decoder that sees one place at a time has to know where
-    that place is.
+    Even kernels keep each location's view centred on it, 78 pixels across: with 3 x 3
+    it drifts by half a cell towards the lower right, and words that look at "their"
+    object look beside it. Coordinates are part of a location's features (Liu et al.
+    2018): to say "left of", a decoder that sees one location at a time has to know
+    where that is.
     """
     images = keras.Input((*image_size, 3))
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(images)
@@ -29,7 +29,7 @@ def convnet(image_size):
 
 @keras.saving.register_keras_serializable("sat_tf")
 class Coordinates(keras.layers.Layer):
-    """Appends each place's row and column, both in -1..1: `[B, h, w, D + 2]`."""
+    """Appends each location's row and column, both in -1..1: `[B, h, w, D + 2]`."""
 
     def call(self, maps):
         """`[B, h, w, D] -> [B, h, w, D + 2]`."""
@@ -37,9 +37,9 @@ class Coordinates(keras.layers.Layer):
         row, column = np.meshgrid(
             np.linspace(-1, 1, h), np.linspace(-1, 1, w), indexing="ij"
         )
-        place = tf.constant(np.stack([row, column], -1)[None], maps.dtype)
-        place = tf.broadcast_to(place, tf.concat([tf.shape(maps)[:3], [2]], 0))
-        return tf.concat([maps, place], axis=-1)
+        location = tf.constant(np.stack([row, column], -1)[None], maps.dtype)
+        location = tf.broadcast_to(location, tf.concat([tf.shape(maps)[:3], [2]], 0))
+        return tf.concat([maps, location], axis=-1)
 
     def compute_output_shape(self, shape):
         """Two channels more."""

@@ -29,8 +29,8 @@ def _application(name, cut, module):
     return Trunk(make, cut, getattr(keras.applications, module).preprocess_input)
 
 
-# Cuts of EfficientNet-Lite: the last projection, 7 x 7 places of 320 linear features,
-# and the widest layer of 14 x 14, 672 features behind a rectifier.
+# Cuts of EfficientNet-Lite: the last projection, 7 x 7 locations of 320 linear
+# features, and the widest layer of 14 x 14, 672 features behind a rectifier.
 LAST, WIDE = "block7a_project_bn", "block6a_expand_activation"
 
 
@@ -39,7 +39,7 @@ def _lite(name, cut):
     return Trunk(make, cut, efficientnet_lite.preprocess_input, packaged=True)
 
 
-# Of an image of 224 x 224, a cut at a stride of 16 has 14 x 14 places, at 32 7 x 7.
+# Of an image of 224 x 224, a cut at a stride of 16 has 14 x 14 locations, at 32 7 x 7.
 TRUNKS = {
     "vgg19": _application("VGG19", "block5_conv4", "vgg19"),  # the paper's
     "vgg16": _application("VGG16", "block5_conv3", "vgg16"),

@@ -14,9 +14,8 @@ from sat_tf.evaluation import captions as metrics
 from sat_tf.evaluation.meteor import MeteorError, meteor_score
 from sat_tf.vocabulary import tokenise
 
-FIXTURE = json.loads(
-    (pathlib.Path(__file__).parents[1] / "fixtures/metrics_conventions.json").read_text()
-)
+FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
+FIXTURE = json.loads((FIXTURES / "metrics_conventions.json").read_text())
 needs_java = pytest.mark.skipif(
     shutil.which("java") is None, reason="METEOR needs Java, which is not here"
 )

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable("sat_tf")
 class Inference(keras.layers.Layer):
-    """A place for each word from the image and the caption around it.
+    """A location for each word from the image and the caption around it.
 
     Bilinear in an annotation and in one hidden layer over y_{t-1}, y_t, y_{t+1} and
     the mean word, as in Deng et al. 2018 with a window in place of their recurrent
@@ -56,7 +56,7 @@ def look(inference, network, data):
 
 
 def trace(estimator, network, data, seed, log_q):
-    """As `Estimator.trace`, the places drawn from q in place of alpha."""
+    """As `Estimator.trace`, the locations drawn from q in place of alpha."""
 
     def select(logits, step):
         drawn_from = tf.broadcast_to(log_q[:, :, step], tf.shape(logits))

@@ -22,8 +22,9 @@ class Rebar(Reinforce):
     at fixed noise v through the conditional distribution (Tucker et al. 2017; for
     categories Grathwohl et al. 2018). Taking the left from the score term
     and adding the right leaves the mean alone: unbiased for the lower bound of eq. 10,
-    at any tau. c_t knows this step's place, which no baseline may. A relaxed *caption*
-    could not be used: places before t enter h_{t-1} as draws, and those jump.
+    at any tau. c_t knows this step's location, which no baseline may. A relaxed
+    *caption* could not be used: locations before t enter h_{t-1} as draws, and those
+    jump.
 
     z and z' share their value (g is what v makes of s_t), so c_t is evaluated once;
     the words after t get the ordinary baseline of step t + 1. It costs one trace and
@@ -77,9 +78,9 @@ class Rebar(Reinforce):
 
     def noise(self, shape, seed):
         """Standard exponential `shape`, `[S, B, T, L]`."""
-        samples, images, steps, places = tf.unstack(shape)
+        samples, images, steps, locations = tf.unstack(shape)
         uniform = noise.by_step(
-            lambda _, seed: noise.uniform([samples, images, places], seed),
+            lambda _, seed: noise.uniform([samples, images, locations], seed),
             tf.random.experimental.stateless_fold_in(seed, -1),
             steps,
         )
@@ -101,8 +102,8 @@ class Rebar(Reinforce):
 def conditional(log_alpha, location, noise):
     """z' ~ p(z | s), z = log alpha + Gumbel, as a function of alpha and of noise.
 
-    The largest of z is a standard Gumbel whatever the place, and the others are cut
-    off at it: exp(-z_k) = v_k at the place and exp(-z_i) = v_i / alpha_i + v_k
+    The largest of z is a standard Gumbel whatever the location, and the others are cut
+    off at it: exp(-z_k) = v_k at the location and exp(-z_i) = v_i / alpha_i + v_k
     elsewhere.
 
     Args:

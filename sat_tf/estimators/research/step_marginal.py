@@ -1,4 +1,4 @@
-"""All places of a step at once, in the word's probability instead of its log."""
+"""All locations of a step at once, in the word's probability instead of its log."""
 
 import keras
 import tensorflow as tf
@@ -11,34 +11,35 @@ CARRIES = ("expected", "sampled")
 
 @keras.saving.register_keras_serializable("sat_tf")
 class StepMarginal(Reinforce):
-    """sum_t log sum_i alpha_ti p(y_t | h_{t-1}, a_i): each word's place summed out.
+    """sum_t log sum_i alpha_ti p(y_t | h_{t-1}, a_i): each word's location summed out.
 
-    Summing the caption's places out takes L^T paths, as s_t enters h_t. Per step it
+    Summing the caption's locations out takes L^T paths, as s_t enters h_t. Per step it
     takes L looks ahead from one state. What that is the likelihood of depends on what
     carries the state on:
 
     - `expected`: h_t follows from the expected context. Then the states are no random
       variables, the steps are independent, and the sum is the *exact* log-likelihood
       `step_marginal_likelihood` of this model: soft states, and a word spoken from one
-      place (the exact marginal of Deng et al. 2018, who feed the soft context forward;
-      Wu et al. 2018). It bounds nothing of eq. 10's model. No draws, no variance.
-    - `sampled`: h_t follows from a place s_t ~ alpha_t. The objective
+      location (the exact marginal of Deng et al. 2018, who feed the soft context
+      forward; Wu et al. 2018). It bounds nothing of eq. 10's model. No draws, no
+      variance.
+    - `sampled`: h_t follows from a location s_t ~ alpha_t. The objective
       `step_marginal_bound`, E[sum_t log sum_i alpha_ti p(y_t | s_<t, i)], is a lower
-      bound of log p(y | a) of the model whose word and state look at *two* places,
+      bound of log p(y | a) of the model whose word and state look at *two* locations,
       drawn independently from the same alpha. By Jensen at every step it is at least
       the lower bound of eq. 10. It may exceed log p(y | a) of eq. 10's own model,
       where s_<t would have to be weighed by the words they explained. s_t only acts on
       the words after t, so its score is weighed by those.
 
-    With `top_k` the sum goes over the most probable places only, which lowers either
+    With `top_k` the sum goes over the most probable locations only, which lowers either
     objective (the sum of fewer positive terms, not normalised again).
 
     It costs a trace and K looks ahead, K = L or `top_k`; their word logits are K times
-    a trace's: 196 places, 64 captions of 16 words out of 2,500 take 2 GB.
+    a trace's: 196 locations, 64 captions of 16 words out of 2,500 take 2 GB.
 
     Args:
         carry: `expected` or `sampled`.
-        top_k: places in the sum; `None` for all.
+        top_k: locations in the sum; `None` for all.
         samples: S, states per word where they are sampled.
         baseline: see `Reinforce`: `none`, `moving_average` or `leave_one_out`.
     """
@@ -59,7 +60,7 @@ class StepMarginal(Reinforce):
         check_choice("baseline", baseline, known)
         if top_k is not None and top_k < 1:
             raise ValueError(
-                "Expected top_k of 1 or more, or None for all places. "
+                "Expected top_k of 1 or more, or None for all locations. "
                 f"Received: top_k={top_k}. Set top_k=8."
             )
         if carry == "expected":  # nothing is drawn
@@ -86,7 +87,7 @@ class StepMarginal(Reinforce):
 
     @property
     def one_hot(self):
-        """Whether the places that carry the state are draws."""
+        """Whether the locations that carry the state are draws."""
         return self.carry == "sampled"
 
     @property
@@ -97,7 +98,7 @@ class StepMarginal(Reinforce):
         return "step_marginal_bound" if super().unbiased_for else None
 
     def select(self, logits, *, training, seed, step):
-        """What carries the state: alpha, or a place."""
+        """What carries the state: alpha, or a location."""
         if self.carry == "expected":
             return tf.nn.softmax(logits)
         return self.draw(logits, seed, step)
@@ -111,9 +112,9 @@ class StepMarginal(Reinforce):
             contexts = tf.transpose(annotations, [1, 0, 2])[:, None, :, None]
         else:
             most = min(self.top_k, network.encoder.locations)
-            log_alpha, places = tf.math.top_k(trace.log_alpha, most)
-            places = tf.transpose(places, [1, 3, 0, 2])  # [B, K, S, T]
-            contexts = tf.gather(annotations, places, batch_dims=1)
+            log_alpha, locations = tf.math.top_k(trace.log_alpha, most)
+            locations = tf.transpose(locations, [1, 3, 0, 2])  # [B, K, S, T]
+            contexts = tf.gather(annotations, locations, batch_dims=1)
             contexts = tf.transpose(contexts, [1, 2, 0, 3, 4])
         log_p = network.score(
             data, trace.states, contexts, embedded=trace.embedded, training=True
@@ -127,7 +128,7 @@ class StepMarginal(Reinforce):
         return tf.cumsum(trace.log_p_word, axis=-1, reverse=True, exclusive=True)
 
     def surrogate(self, trace):
-        """The marginals, and the score of the places that carried the state."""
+        """The marginals, and the score of the locations that carried the state."""
         if self.stochastic:
             return super().surrogate(trace)
         return tf.reduce_mean(tf.reduce_sum(trace.log_p_word, axis=-1), axis=0)

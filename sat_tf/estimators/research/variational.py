@@ -1,4 +1,4 @@
-"""Places drawn by an inference network that knows the caption."""
+"""Locations drawn by an inference network that knows the caption."""
 
 import keras
 import tensorflow as tf
@@ -46,7 +46,7 @@ class Variational(Reinforce):
         return "variational_bound" if super().unbiased_for else None
 
     def trace(self, network, data, seed):
-        """Places from q."""
+        """Locations from q."""
         log_q = inference.look(self.inference, network, data)
         trace, words = inference.trace(self, network, data, seed, log_q)
         return self._with_baseline(trace, network, data, log_q), words

@@ -1,4 +1,4 @@
-"""Self-normalised importance weights: the places that explain the words teach."""
+"""Self-normalised importance weights: the locations that explain the words teach."""
 
 import keras
 import tensorflow as tf
@@ -29,7 +29,7 @@ class WsRam(Estimator):
 
     Args:
         samples: S, two or more.
-        proposal: where the places are drawn: alpha, the `prior`, or an `inference`
+        proposal: where the locations are drawn: alpha, the `prior`, or an `inference`
             network, see `Inference`.
     """
 
@@ -53,7 +53,7 @@ class WsRam(Estimator):
         self.built = True
 
     def trace(self, network, data, seed):
-        """Places from alpha, or from q."""
+        """Locations from alpha, or from q."""
         if self.inference is None:
             return super().trace(network, data, seed)
         log_q = inference.look(self.inference, network, data)
