@@ -231,7 +231,7 @@ def test_draws_depend_on_the_seed_and_the_index_alone(captioner, decoder, attent
     settings = {"attention": attention, "max_length": 5, "temperature": 3.0}
     options = options_for(decoder, **settings)
     run, number = compiled(captioner, options), 23
-    features = np.repeat(randomise(captioner, 17)[:1], number, axis=0)
+    features = np.repeat(randomise(captioner, 18)[:1], number, axis=0)
     whole = run(features, 17)
     for size in (4, 9):
         parts = [run(features[i : i + size], 17, i) for i in range(0, number, size)]
