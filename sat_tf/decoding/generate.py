@@ -93,7 +93,7 @@ def _as_seed(seed):
     """int32 `[2]`; a new one for `None`."""
     if seed is None:
         seed = np.random.default_rng().integers(2**31, size=2)
-    return np.broadcast_to(np.asarray(seed, "int32"), 2)
+    return np.broadcast_to(np.asarray(seed).astype("int32"), 2)
 
 
 def encode(captioner, images):
