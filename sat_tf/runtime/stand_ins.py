@@ -1,24 +1,29 @@
 """Keras finds our classes after `import sat_tf`, which does not import them.
 
 Importing them would take the seconds that TensorFlow takes. So Keras' registry has
-stand-ins of them as soon as both it and this package are there.
+stand-ins of them as soon as both it and this package are there. Which classes there are
+is read from the sources.
 """
 
 import importlib
+import pathlib
+import re
 import sys
 
-# Every class registered with Keras as "sat_tf>...", and the modules that import them.
-REGISTERED = (
-    "Attention Consensus Coordinates Critic Decoder Detection Encoder FromMean "
-    "Grounding GumbelSoftmax Inference Learned Rebar Reinforce Rloo ShowAttendTell "
-    "Soft StepMarginal StraightThrough Variational Vimco WsRam"
-).split()
-MODULES = (
-    "sat_tf.captioner",
-    "sat_tf.reranking.consensus",
-    "sat_tf.reranking.detection",
-    "sat_tf.reranking.grounding",
+PACKAGE = pathlib.Path(__file__).parents[1]
+_REGISTERED = re.compile(
+    r'^@keras\.saving\.register_keras_serializable\("sat_tf"\)\nclass (\w+)', re.M
 )
+
+
+def registered():
+    """Every class registered with Keras as "sat_tf>...": name -> its module's name."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        names = _REGISTERED.findall(path.read_text("utf-8"))
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        found |= dict.fromkeys(names, ".".join(parts).removesuffix(".__init__"))
+    return found
 
 
 class _StandIn:
@@ -27,13 +32,11 @@ class _StandIn:
     That is when anything is asked of it, or when its module is imported otherwise.
     """
 
-    def __init__(self, name):
-        self._name = name
+    def __init__(self, name, module):
+        self._name, self._module = name, module
 
     def _class(self):
-        for module in MODULES:
-            importlib.import_module(module)
-        return _registry()[self._name]
+        return getattr(importlib.import_module(self._module), self._name)
 
     def __getattr__(self, name):
         return getattr(self._class(), name)
@@ -42,13 +45,10 @@ class _StandIn:
         return self._class()(*args, **kwargs)
 
 
-def _registry():
-    return sys.modules["keras"].saving.get_custom_objects()
-
-
 def _stand_in():
-    for name in (f"sat_tf>{each}" for each in REGISTERED):
-        _registry().setdefault(name, _StandIn(name))
+    registry = sys.modules["keras"].saving.get_custom_objects()
+    for name, module in registered().items():
+        registry.setdefault(f"sat_tf>{name}", _StandIn(name, module))
 
 
 class _AfterKeras:

@@ -65,10 +65,7 @@ def train(
     plan = Plan(recipe.stages)
     cache_dir = cache_dir or default_cache()
     with Run(out).alone() as run:
-        weights = encoder_weights or recipe.model.encoder_weights
-        # The checkpoint does not hold a frozen trunk: it must be the same again.
-        fixed = {"seed": seed, "encoder_fingerprint": weights_name(weights)}
-        settings = {**recipe.to_dict(), "data": str(data), **fixed}
+        settings = _settings(recipe, data, seed, encoder_weights)
         run.open(settings)
         training, validation = (
             load(data, name, data_dir=data_dir) for name in ("train", "validation")
@@ -89,6 +86,18 @@ def train(
         history = _epochs(session, settings)
         keras.utils.set_random_seed(seed)  # again: a resumed run ends the same
         return _finish(session), history
+
+
+def _settings(recipe, data, seed, encoder_weights):
+    """All that must be the same again for a run to be resumed, but for its data."""
+    weights = encoder_weights or recipe.model.encoder_weights
+    return {
+        **recipe.to_dict(),
+        "data": str(data),
+        "seed": seed,
+        # The checkpoint does not hold a frozen trunk.
+        "encoder_fingerprint": weights_name(weights),
+    }
 
 
 @dataclasses.dataclass
