@@ -224,4 +224,4 @@ def test_recipe_says_which():
     model = building.build(recipe, [["a red dog"]])
     assert model.compute_dtype == model.encoder.compute_dtype == "bfloat16"
     with pytest.raises(ValueError, match="Received: model.dtype='float16'"):
-        building.build(recipe.replace({"model.dtype": "float16"}), [["a red dog"]])
+        building.check(recipe.replace({"model.dtype": "float16"}))
