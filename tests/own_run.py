@@ -86,7 +86,8 @@ def environment():
 
 def setting(recipe):
     """`--set` for every part of a recipe: dotted name -> value."""
-    return [text for pair in recipe.items() for text in ("--set", "=".join(pair))]
+    pairs = [f"{name}={value}" for name, value in recipe.items()]
+    return [text for pair in pairs for text in ("--set", pair)]
 
 
 def train_arguments(out, changes=()):

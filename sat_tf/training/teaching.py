@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from sat_tf import datasets
 from sat_tf.captioner import ShowAttendTell
+from sat_tf.datasets.image_index import ImageIndex
 from sat_tf.evaluation.evaluate import cached_inputs, predict
 from sat_tf.reranking.consensus import LONGEST, agreement
 from sat_tf.runtime.caches import default_cache
@@ -49,8 +50,10 @@ def teach(
     Args:
         teacher: a shipped captioner's name, a run, or a saved folder.
         data, data_dir: see `datasets.load`; images in files.
-        out: the caption file, `[{"file_path", "split", "captions"}]`; paths of images
-            below its folder are relative to it.
+        out: the caption file, `[{"file_path", "split", "captions"}]`. Images keep the
+            names they had where they are found by them from its folder, and so what
+            has been cached of them; else they get a path, relative to its folder if
+            they lie below it.
         count: captions per training image.
         cache_dir: by default `default_cache()`.
         encoder_weights: a path, for a teacher that was saved without its encoder.
@@ -127,10 +130,10 @@ def _padded(rows):
 
 
 def _write(out, records, taught):
-    root = out.absolute().parent
+    index = ImageIndex(out.absolute().parent)
     rows = [
         {
-            "file_path": _relative(record.path, root),
+            "file_path": _name(record, index),
             "split": record.split,
             "captions": [
                 *record.captions,
@@ -144,7 +147,9 @@ def _write(out, records, taught):
     return {"images": len(rows), "captions": sum(len(row["captions"]) for row in rows)}
 
 
-def _relative(path, root):
-    path = pathlib.Path(path).absolute()
-    inside = path.is_relative_to(root)
-    return os.fspath(path.relative_to(root) if inside else path)
+def _name(record, index):
+    path = pathlib.Path(record.path).absolute()
+    if index.find(record.name) == [path]:
+        return record.name
+    inside = path.is_relative_to(index.root)
+    return os.fspath(path.relative_to(index.root) if inside else path)

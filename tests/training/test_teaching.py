@@ -10,6 +10,7 @@ from plain_decoder import in_common
 from quick_run import HARD, loaded, own_recipe
 
 from sat_tf import ShowAttendTell, cli, datasets, vocabulary
+from sat_tf.evaluation.evaluate import cached_inputs
 from sat_tf.training import building, loop
 from sat_tf.training.teaching import teach
 
@@ -85,8 +86,8 @@ def test_the_file_trains_and_resumes(quick, teacher, tmp_path, monkeypatch, caps
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     out = own / "taught.json"
     teach(teacher, own, out, count=2, progress=False)
-    paths = [row["file_path"] for row in json.loads(out.read_text())]
-    assert all(path.startswith("images/") for path in paths)  # relative to the file
+    names = {row["file_path"] for row in json.loads(out.read_text())}
+    assert names >= set(loaded("own", "train").file_names)  # as they were
     own = own.rename(tmp_path / "moved")
     for file in sorted(teacher.iterdir()):
         file.unlink()
@@ -96,7 +97,6 @@ def test_the_file_trains_and_resumes(quick, teacher, tmp_path, monkeypatch, caps
     for name, captions in zip(*_of(split), strict=True):
         assert captions[:2] == people[name] and len(captions) == 4
     command = own_run.train_arguments(tmp_path / "run", ONE)
-    command = [*map(str, command)]
     command[command.index("own")] = str(out)
     assert cli.main(command) == 0
     assert len(quick.used) == 2 * STEPS  # twice the captions
@@ -113,13 +113,32 @@ def _of(split):
     return split.file_names, split.captions
 
 
-def test_images_elsewhere_keep_their_whole_path(teacher, tmp_path, monkeypatch):
-    out = tmp_path / "else" / "taught.json"
-    out.parent.mkdir()
-    teach(teacher, "own", out, count=1, progress=False)
-    folder = own_run.workplace() / "own" / "images"
-    for row in json.loads(out.read_text()):
-        assert row["file_path"].startswith(f"{folder}/")
+def test_cached_features_of_the_images_serve_the_student_too(
+    quick, teacher, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    own, cache = tmp_path / "folder", tmp_path / "cache"
+    own_run.write_own(own)
+    teach(teacher, own, own / "taught.json", count=1, cache_dir=cache, progress=False)
+    (first,) = cache.iterdir()
+    split = datasets.load(own / "taught.json", "train")
+    cached_inputs(ShowAttendTell.from_preset(teacher), split, cache)
+    assert list(cache.iterdir()) == [first]
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_images_that_their_names_do_not_find_get_a_path(inside, teacher, tmp_path):
+    """Relative to the file where they lie below it, or else from the root."""
+    own = tmp_path / "one" / "folder"
+    own_run.write_own(own)
+    # Of the same names, and so nobody could tell.
+    own_run.write_own(tmp_path / "one" / "copy")
+    out = (own.parent if inside else tmp_path / "two") / "taught.json"
+    out.parent.mkdir(exist_ok=True)
+    teach(teacher, own, out, count=1, progress=False)
+    start = "folder/images/" if inside else f"{own}/images/"
+    rows = json.loads(out.read_text())
+    assert all(row["file_path"].startswith(start) for row in rows)
     assert len(datasets.load(out, "train")) == own_run.IMAGES["train"]
 
 
