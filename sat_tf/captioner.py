@@ -90,13 +90,13 @@ class ShowAttendTell(KerasHabits, keras.Model):
             estimator = ESTIMATORS[estimator]()
         self._build_estimator(estimator)
         self.estimator = estimator
-        # Last: all else starts with the same weights as without them.
+        self.seeds = keras.random.SeedGenerator(name="seeds")
+        # Last: all else starts, and draws, as it would without them.
         self.rerankers = list(rerankers)
         for reranker in self.rerankers:
             if not reranker.built:
                 reranker.dtype_policy = self.dtype_policy
                 reranker.build((None, None, encoder.size), len(vocabulary))
-        self.seeds = keras.random.SeedGenerator(name="seeds")
         self.means = logs.running_means()
         self.decoder_options = {}
         self.label_smoothing = self.lambda_ds = self.scheduled_sampling = 0.0

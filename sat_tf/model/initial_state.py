@@ -28,6 +28,10 @@ class InitialState(keras.layers.Layer):
             setattr(self, name, layer)
         self.built = True
 
+    def get_config(self):
+        """Constructor arguments."""
+        return super().get_config()  # Keras wants to be told so
+
     def get_build_config(self):
         """Nothing: a decoder builds its initial state, with sizes of its own."""
 

@@ -63,6 +63,8 @@ class Grounding(Reranker):
         )
         self.drop_hidden = keras.layers.Dropout(self.dropout, name="drop_hidden")
         self.trainable = False  # in `fit`, afterwards, and only there
+        # A loaded one is frozen already, and then that does not reach its layers.
+        self.hidden.trainable = self.words.trainable = False
         self.built = True
 
     def call(self, annotations, training=False):

@@ -93,9 +93,10 @@ def test_has_no_opinion_before(tmp_path):
     captioner = toy(rerankers=[Grounding(4)])
     (head,) = captioner.rerankers
     assert not head.fitted and not head.trainable_variables
-    own = {id(weight) for weight in head.weights}
-    assert not own & {id(weight) for weight in captioner.trainable_variables}
     fresh = ShowAttendTell.from_config(captioner.get_config())
+    for each in (captioner, fresh):
+        own = {id(weight) for weight in each.rerankers[0].weights}
+        assert not own & {id(weight) for weight in each.trainable_variables}
     inputs = Inputs(captioner)
     evidence = evidence_of(fresh, inputs.features)
     np.testing.assert_allclose(evidence, 0, atol=1e-6)
