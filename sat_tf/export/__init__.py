@@ -132,7 +132,9 @@ def _drawings(metadata):
 
     No captioner was trained on these.
     """
-    if metadata.get("recipe", {}).get("data") != "scenes":
+    recipe = metadata.get("recipe", {})
+    # Recipes were flat once, and `data` was its name.
+    if recipe.get("dataset", recipe.get("data")) != "scenes":
         return {}
     from sat_tf.datasets import scenes  # needs TFDS, which takes a second to import
     from sat_tf.datasets.scenes_drawing import jpeg

@@ -76,8 +76,9 @@ def model_card(name, captioner, signatures, options, *, dtype, metadata):
         del facts["image size"], facts["resizing"]
     recipe = metadata.get("recipe", {})
     scores = {k: v for k, v in metadata.items() if isinstance(v, (int, float))}
-    if "data" in recipe:
-        facts["data"] = recipe["data"]
+    # Recipes were flat once, and `data` was its name.
+    if dataset := recipe.get("dataset", recipe.get("data")):
+        facts["data"] = dataset
     facts |= {k: f"{v:.4g}" for k, v in scores.items()}
     training = "The recipe is not known."
     if recipe:

@@ -93,7 +93,7 @@ def _settings(recipe, data, seed, encoder_weights):
     weights = encoder_weights or recipe.model.encoder_weights
     return {
         **recipe.to_dict(),
-        "data": str(data),
+        "dataset": str(data),
         "seed": seed,
         # The checkpoint does not hold a frozen trunk.
         "encoder_fingerprint": weights_name(weights),

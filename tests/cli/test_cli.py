@@ -139,7 +139,7 @@ def test_train_prints_json_and_nothing_else(run):
 
 def test_run_folder_holds_the_recipe_and_tensorboards_figures(run):
     recipe = json.loads((run / "preset.json").read_text())
-    assert (recipe["data"], recipe["seed"]) == ("own", 17)
+    assert (recipe["dataset"], recipe["seed"]) == ("own", 17)
     assert recipe["model"]["image_size"] == [32, 32]
     assert recipe["estimator"]["reward"] == "to_go"
     own = {name: recipe[name] for name in Recipe().to_dict()}

@@ -89,6 +89,8 @@ def test_another_recipe_is_refused(quick, tmp_path):
     quick.train(tmp_path)
     said = r"differs in model\.dropout, estimator\.samples.*another --out"
     before = (tmp_path / "checkpoint.npz").read_bytes()
+    with pytest.raises(ValueError, match=r"differs in data\.batch_size\."):
+        quick.train(tmp_path, {"data.batch_size": 9})
     with pytest.raises(ValueError, match=said):
         quick.train(tmp_path, {"estimator.samples": 3, "model.dropout": 0.5})
     assert (tmp_path / "checkpoint.npz").read_bytes() == before
