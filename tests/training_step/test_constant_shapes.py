@@ -12,6 +12,7 @@ import tensorflow as tf
 from toy import batch, toy
 
 from sat_tf.estimators import ESTIMATORS, Reinforce, Rloo
+from sat_tf.reranking.detection import Detection
 
 CAPTIONS, FILLING, SAMPLES = 3, 4, 4
 
@@ -87,11 +88,11 @@ def test_filling_counts_for_nothing_in_the_detector():
     found = []
     for change in (dict, filled):
         keras.utils.set_random_seed(17)
-        model = toy("soft", detector_size=3)
+        model = toy("soft", rerankers=[Detection(3)])
         data = change(batch(model, lengths=(2, 4, 3)))
         with tf.GradientTape() as tape:
             loss, _ = model.loss_of(data)
-        weights = model.detector.trainable_variables
+        weights = model.rerankers[0].trainable_variables
         found.append([loss, *tape.gradient(loss, weights)])
     for ours, theirs in zip(*found, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
