@@ -35,8 +35,13 @@ class KerasHabits:
         return list(self.means.values())
 
     def make_train_function(self, force=False):
-        """As Keras', on one replica."""
+        """As Keras', on one replica, with the optimizer's variables made before.
+
+        Variables that are born in a trace make it happen twice.
+        """
         updates.check_one_replica(self)
+        if not self.optimizer.built:
+            updates.build(self)
         return super().make_train_function(force)
 
     def make_test_function(self, force=False):
