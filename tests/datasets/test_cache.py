@@ -182,11 +182,12 @@ def small():
 
 def start(script, *arguments):
     """Another process that may import this file."""
-    here = pathlib.Path(__file__).parents[1]
+    here = pathlib.Path(__file__).parent
+    package = here.parents[1]
     return subprocess.Popen(
         [sys.executable, "-c", script, *map(str, arguments)],
         cwd=here,
-        env={**os.environ, "PYTHONPATH": f"{here.parent}:{here}"},
+        env={**os.environ, "PYTHONPATH": f"{package}:{here.parent}:{here}"},
         stderr=subprocess.PIPE,
         text=True,
     )

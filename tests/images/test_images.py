@@ -15,6 +15,7 @@ import tensorflow as tf
 from pictures import encode, picture
 
 from sat_tf import images
+from sat_tf.images import headers
 
 
 def cmyk():
@@ -461,7 +462,7 @@ def test_same_inside_a_saved_model(tmp_path):
 def test_headers_are_safe_on_garbage(kind, cut, noise, at):
     contents = FILES[kind][:cut]
     contents = contents[:at] + noise + contents[at + len(noise) :]
-    header = images.image_headers.read(tf.constant([contents, FILES[kind]]))
+    header = headers.read(tf.constant([contents, FILES[kind]]))
     assert (header.size.numpy() >= 0).all()
     assert 1 <= int(header.orientation[0]) <= 8
     assert 0 <= int(header.clear[0]) < max(1, len(contents))
