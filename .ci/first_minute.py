@@ -65,7 +65,7 @@ def interrupted(place, run_folder, step):
     expect(saved(run_folder) > step, f"updates after {step} in {LIMIT} s", output)
     expect("loss: " in output, "the progress of training", output)
     expect(status == 130, "the status of a command that Ctrl-C stopped", status)
-    expect("the same command goes on" in output, "a word on going on", output)
+    expect("repeat the command to resume" in output, "a word on resuming", output)
     return saved(run_folder)
 
 
