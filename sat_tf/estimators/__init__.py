@@ -27,7 +27,6 @@ __all__ = [
     "Variational",
     "Vimco",
     "WsRam",
-    "kind_of",
 ]
 
 ESTIMATORS = Registry(
@@ -43,8 +42,3 @@ ESTIMATORS = Registry(
     step_marginal=StepMarginal,
     variational=Variational,
 )
-
-
-def kind_of(name):
-    """The class of that name in `ESTIMATORS`."""
-    return ESTIMATORS[name]

@@ -100,18 +100,18 @@ def _built(content):
 def _taken(estimator, changes):
     """An estimator's options: those asked for, and those of the recipe it takes."""
     # Takes seconds, and --help must not wait for it.
-    from sat_tf.estimators import ESTIMATORS, kind_of
+    from sat_tf.estimators import ESTIMATORS
 
     estimator = {"name": None, **estimator}
     name = estimator["name"]
-    taken = kind_of(name).options(**estimator)
+    taken = ESTIMATORS[name].options(**estimator)
     asked = changes.get("estimator", {}).keys() | {
         key.removeprefix("estimator.") for key in changes
     }
     for option in estimator:
         if option in asked and option not in (*taken, "name"):
             others = [
-                k for k in ESTIMATORS if option in kind_of(k).options(**estimator)
+                k for k in ESTIMATORS if option in ESTIMATORS[k].options(**estimator)
             ]
             raise ValueError(
                 f"Expected options that the estimator {name} takes: "
