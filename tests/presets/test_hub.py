@@ -91,7 +91,7 @@ def server(saved, tmp_path):
 def downloaded(address, tmp_path, port, **environment):
     """Folder, or what kind of error says what, of a download in a new process."""
     code = (
-        "import sys; from sat_tf import hub\n"
+        "import sys; from sat_tf.presets import hub\n"
         "try: print(hub.download(sys.argv[1]))\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
