@@ -109,6 +109,10 @@ class Encoder(keras.layers.Layer):
         annotations = self.standardise(tf.cast(features, tf.float32))
         return tf.cast(annotations, self.compute_dtype)
 
+    def average(self, features):
+        """Features of an image that is average everywhere, in the shape of others."""
+        return tf.broadcast_to(self.standardise.mean, tf.shape(features))
+
     def adapt(self, features):
         """Learns mean and variance per channel from features `[.., D]` (an array)."""
         flat = np.asarray(features, "float32").reshape(-1, self.size)
