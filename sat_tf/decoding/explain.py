@@ -204,7 +204,9 @@ def _graph(captioner):
         graphs[explain] = tf.function(
             lambda features, tokens: explain(captioner, features, tokens),
             input_signature=[
-                tf.TensorSpec([None, captioner.encoder.locations, captioner.encoder.size]),
+                tf.TensorSpec(
+                    [None, captioner.encoder.locations, captioner.encoder.size]
+                ),
                 tf.TensorSpec([None, None], tf.int32),
             ],
             autograph=False,

@@ -76,6 +76,29 @@ class Encoder(keras.layers.Layer):
         self.built = True
 
     @property
+    def trunk_variables(self):
+        """Those of the trunk that are trained."""
+        return [] if self.network is None else self.network.trainable_variables
+
+    def train_from(self, name):
+        """Trains the trunk from its first layer on whose name begins so, to its end.
+
+        Raises:
+            ValueError: it has no such layer.
+        """
+        layers = [] if self.network is None else self.network.layers[-1].layers
+        first = [i for i, layer in enumerate(layers) if layer.name.startswith(name)]
+        if not first or not name:
+            raise ValueError(
+                f"Expected the beginning of the name of a layer of {self.trunk}. "
+                f"Received: {name!r}. Its layers begin with "
+                f"{', '.join(dict.fromkeys(x.name.split('_')[0] for x in layers))}."
+            )
+        self.network.trainable = True
+        for layer in layers[: first[0]]:
+            layer.trainable = False
+
+    @property
     def packaged(self):
         """Whether the trunk's weights are, to the bit, those of this package."""
         return is_packaged(self.trunk, self.network)

@@ -5,32 +5,38 @@ import numpy as np
 import tensorflow as tf
 
 from sat_tf.reranking.base import Reranker
-from sat_tf.reranking.detection import expected_words, log_likelihood_of_words
+from sat_tf.reranking.detection import expected_words
+from sat_tf.vocabulary import PAD
 
+PASSES = 8
+RATE = 1e-3  # of Adam, falling on a cosine to a fiftieth
+TRUNK_RATE = 0.1  # of that, for a trunk that is trained along
+IMAGES = 32  # per batch
 RARE = 1e-4  # share of the captions that a word is taken to be in at least
-MOMENTUM = 1e-3  # of the running shares, per update
-PLAIN = np.log(10.0)  # nats of support from which a word counts in full
+IN_FULL = np.log(10.0)  # nats of support from which a word is taught in full
 
 
 @keras.saving.register_keras_serializable("sat_tf")
 class Alignment(Reranker):
     """How far a beam says the words that places of the image show.
 
-    One hidden layer on every annotation gives each word a logit at each location. The
-    log-sum-exp over the locations says whether a caption has the word (weak supervision
-    by multiple instances, as Fang et al. 2015, with Pinheiro and Collobert's 2015 soft
-    maximum), and the softmax over them where it is seen. It learns beside the decoder,
-    from the words of captions and without boxes.
+    One hidden layer on every annotation gives each word a logit at each location. Their
+    log-mean-exp says whether captions of the image have the word, as a bag of instances
+    (Maron and Lozano-Perez 1998; Fang et al. 2015 for words of captions, Pinheiro and
+    Collobert 2015 for this maximum), and their softmax over the locations where it is
+    seen. `fit` teaches it the words of captions, without boxes; before that it has no
+    opinion.
 
     As it is told the word, it can show attention, which is not, where to look: with
-    `teaching`, each word adds its cross-entropy between the locations that show it and
-    alpha to what is minimised. A word counts by how much the image has to do with it,
-    `support`: "dog" in full where there is one, "the" not at all.
+    `teaching`, the cross-entropy between the locations that show a word and alpha is
+    minimised too. A word counts by how much the image has to do with it: "dog" in full
+    where there is one, "the" not at all.
 
     Args:
         hidden_size: units with a rectifier.
-        dropout: rate on the hidden units. input_dropout: on channels of the annotations,
-            an image's at all locations at once.
+        dropout: rate on the hidden units. input_dropout: on channels of the
+            annotations, an image's at all locations at once.
+        sharpness: factor on the logits before the softmax over locations.
         teaching: weight of a supported word's cross-entropy; 0 = attention is not
             taught.
     """
@@ -40,12 +46,20 @@ class Alignment(Reranker):
     requires = ("consensus",)
 
     def __init__(
-        self, hidden_size=512, *, dropout=0.0, input_dropout=0.0, teaching=0.0, **kwargs
+        self,
+        hidden_size=512,
+        *,
+        dropout=0.0,
+        input_dropout=0.0,
+        sharpness=1.0,
+        teaching=0.0,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.hidden_size = hidden_size
         self.dropout = dropout
         self.input_dropout = input_dropout
+        self.sharpness = sharpness
         self.teaching = teaching
 
     def build(self, annotations_shape, vocabulary_size):
@@ -53,70 +67,181 @@ class Alignment(Reranker):
         self.hidden = keras.layers.Dense(
             self.hidden_size, activation="relu", dtype=self.dtype_policy, name="hidden"
         )
-        self.hidden.build((None, None, annotations_shape[-1]))
         self.words = keras.layers.Dense(
-            vocabulary_size, dtype=self.dtype_policy, name="words"
+            vocabulary_size,
+            kernel_initializer="zeros",
+            dtype=self.dtype_policy,
+            name="words",
         )
+        self.hidden.build((None, None, annotations_shape[-1]))
         self.words.build((None, None, self.hidden_size))
         self.share = self.add_weight(
-            shape=(vocabulary_size,),
-            initializer="zeros",
-            trainable=False,
-            dtype="float32",
-            name="share",
-        )
-        self.updates = self.add_weight(
-            shape=(), initializer="zeros", trainable=False, dtype="float32", name="updates"
+            shape=(vocabulary_size,), initializer="ones", trainable=False, name="share"
         )
         self.drop_channels = keras.layers.SpatialDropout1D(
-            self.input_dropout, dtype=self.dtype_policy, name="drop_channels"
+            self.input_dropout, name="drop_channels"
         )
-        self.drop_hidden = keras.layers.Dropout(
-            self.dropout, dtype=self.dtype_policy, name="drop_hidden"
-        )
+        self.drop_hidden = keras.layers.Dropout(self.dropout, name="drop_hidden")
+        # In `fit`, and only there; a loaded one is frozen already, and then that does
+        # not reach its layers.
+        self.trainable = self.hidden.trainable = self.words.trainable = False
         self.built = True
 
     def call(self, annotations, training=False):
-        """Annotations `[B, L, D]` -> float32 logits `[B, L, V]`."""
+        """Annotations `[B, L, D]` -> float32 logits `[B, V]`: captions have a word."""
         channels = self.drop_channels(annotations, training=training)
         hidden = self.drop_hidden(self.hidden(channels), training=training)
-        return tf.cast(self.words(hidden), tf.float32)
+        return _log_mean_exp(tf.cast(self.words(hidden), tf.float32), axis=1)
 
     def objective(self, annotations, tokens, rows=None, trace=None):
-        """log p of which words each caption says, and what attention is taught, `[B]`."""
-        logits = self(annotations, training=True)
-        rows = tf.range(tf.shape(tokens)[0]) if rows is None else rows
-        objective = log_likelihood_of_words(tf.gather(_pooled(logits), rows), tokens)
-        if self.teaching:
-            log_places, support = self.locate(annotations, tokens, rows)
-            counts = tf.clip_by_value(support / PLAIN, 0.0, 1.0)
-            log_alpha = tf.reduce_mean(trace.log_alpha, axis=0)
-            taught = tf.reduce_sum(tf.exp(log_places) * log_alpha, axis=-1)
-            objective += self.teaching * tf.reduce_sum(counts * taught, axis=-1)
-            self._count(tokens)
-        return objective
+        """What attention is taught, `[B]`: minus the words' cross-entropies, nats."""
+        if not self.teaching:
+            return 0.0
+        log_places, support = self.locate(annotations, tokens, rows)
+        counts = tf.clip_by_value(support / IN_FULL, 0.0, 1.0)
+        log_alpha = tf.reduce_mean(trace.log_alpha, axis=0)
+        taught = tf.reduce_sum(tf.exp(log_places) * log_alpha, axis=-1)
+        return self.teaching * tf.reduce_sum(counts * taught, axis=-1)
 
     def locate(self, annotations, tokens, rows=None):
-        """Where words are seen, and how much the images have to do with them.
+        """See `Reranker.locate`; of an image's captions, all count alike."""
+        hidden = self.hidden(annotations)
+        if rows is not None:
+            hidden = tf.gather(hidden, rows)
+        words = tf.gather(tf.transpose(self.words.kernel), tokens)
+        logits = tf.einsum("bth,blh->btl", tf.cast(words, hidden.dtype), hidden)
+        logits = tf.cast(logits, tf.float32)
+        logits += tf.gather(self.words.bias, tokens)[..., None]
+        usual = tf.math.log(tf.maximum(tf.gather(self.share, tokens), RARE))
+        support = tf.math.log_sigmoid(_log_mean_exp(logits, axis=-1)) - usual
+        support = tf.where(tokens != PAD, support, 0.0)
+        return tf.nn.log_softmax(self.sharpness * logits), support
 
-        No gradient passes.
+    def evidence(self, annotations):
+        """p(a caption says word w), `[B, L, D]` -> `[B, V]`."""
+        return tf.sigmoid(self(annotations))
 
-        Args:
-            annotations: `[B, L, D]`. tokens: int32 `[N, T]`, 0 at padding.
-            rows: int `[N]`, the row of `annotations` that each caption is about;
-                `None` = one image each.
+    def score(self, beams, evidence, strength):
+        """`strength` times the F measure of `expected_words`, `[K, B]`."""
+        return strength * expected_words(beams.tokens, evidence)
 
-        Returns:
-            log p(location | word) `[N, T, L]` nats, and the support `[N, T]` nats:
-            log p(a caption of the image says the word) - log p(any caption says it),
-            0 at padding.
+    @property
+    def fitted(self):
+        """Whether `fit` has been here."""
+        return bool((keras.ops.convert_to_numpy(self.share) < 1).any())
+
+    def fit(self, captioner, inputs, key, captions, *, seed=17, verbose="auto"):
+        """Learns the words of the captions of images, from the images as wholes.
+
+        Where `inputs` are pixels, what is trainable of the trunk learns along, in a
+        tenth of the steps' length, and half of the images are mirrored.
         """
-        logits = tf.stop_gradient(self(annotations))
-        rows = tf.range(tf.shape(tokens)[0]) if rows is None else rows
-        rows = tf.broadcast_to(rows[:, None], tf.shape(tokens))
-        which = tf.stack([rows, tokens], axis=-1)
-        found = tf.gather_nd(tf.transpose(logits, [0, 2, 1]), which)
-        log_p = tf.math.log_sigmoid(tf.gather_nd(_pooled(logits), which))
-        usual = tf.math.log(tf.maximum(tf.gather(self.usual(), tokens), RARE))
-        support = tf.where(tokens > 0, log_p - usual, 0.0)
-        return tf.nn.log_softmax(found), support
+        bags = _Bags(captioner.vocabulary, inputs, key, captions, seed)
+        self.share.assign(bags.share())
+        self.trainable = self.hidden.trainable = self.words.trainable = True
+        learner = _Learner(captioner, self)
+        learner.compile(
+            optimizer=_adam(RATE, len(bags)),
+            loss=keras.losses.BinaryCrossentropy(from_logits=True),
+            jit_compile=False,
+        )
+        learner.fit(bags, epochs=PASSES, shuffle=False, verbose=verbose)
+        self.trainable = self.hidden.trainable = self.words.trainable = False
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {
+            **super().get_config(),
+            "hidden_size": self.hidden_size,
+            "dropout": self.dropout,
+            "input_dropout": self.input_dropout,
+            "sharpness": self.sharpness,
+            "teaching": self.teaching,
+        }
+
+
+def _log_mean_exp(logits, axis):
+    """A maximum that lets every location learn something."""
+    locations = tf.cast(tf.shape(logits)[axis], logits.dtype)
+    return tf.reduce_logsumexp(logits, axis=axis) - tf.math.log(locations)
+
+
+def _adam(rate, steps):
+    falling = keras.optimizers.schedules.CosineDecay(rate, PASSES * steps, 0.02)
+    return keras.optimizers.Adam(falling)
+
+
+class _Learner(keras.Model):
+    """From a batch of images to which words their captions have.
+
+    The trunk's steps are shorter: Adam's do not depend on the scale of the gradient, so
+    it has an Adam of its own.
+    """
+
+    def __init__(self, captioner, alignment):
+        super().__init__(autocast=False)
+        self.network, self.alignment = captioner.network, alignment
+
+    def compile(self, **options):
+        """As Keras', with the trunk's optimizer."""
+        super().compile(**options)
+        self.trunk = self.network.encoder.trunk_variables
+        self.head = self.alignment.trainable_variables
+        self.optimizer.build(self.head)
+        config = self.optimizer.get_config()
+        config["learning_rate"]["config"]["initial_learning_rate"] *= TRUNK_RATE
+        self.trunk_optimizer = type(self.optimizer).from_config(config)
+        self.trunk_optimizer.build(self.trunk)
+
+    def train_step(self, data):
+        """One update of the alignment, and of the trunk."""
+        batch, shares = data
+        with tf.GradientTape() as tape:
+            features = self.network.features_of(batch, training=True)
+            logits = self.alignment(self.network.encoder(features), training=True)
+            # The mean over words would be of another size in every vocabulary.
+            loss = logits.shape[-1] * self.compute_loss(y=shares, y_pred=logits)
+        found = tape.gradient(loss, [*self.head, *self.trunk])
+        self.optimizer.apply(found[: len(self.head)], self.head)
+        if self.trunk:
+            self.trunk_optimizer.apply(found[len(self.head) :], self.trunk)
+        return {"loss": loss}
+
+
+class _Bags(keras.utils.PyDataset):
+    """Batches of images, and which share of the captions of each has which word."""
+
+    def __init__(self, vocabulary, inputs, key, captions, seed):
+        super().__init__()
+        self.inputs, self.key, self.size = inputs, key, len(vocabulary)
+        self.words = [
+            [np.unique(vocabulary.encode(caption)) for caption in group]
+            for group in captions
+        ]
+        self.random = np.random.default_rng(seed)
+        self.on_epoch_begin()
+
+    def share(self):
+        """Share of all captions that have each word, `[V]`."""
+        said = np.concatenate([word for group in self.words for word in group])
+        counts = np.bincount(said, minlength=self.size)
+        return counts / sum(map(len, self.words))
+
+    def on_epoch_begin(self):
+        """Draws an order."""
+        self.order = self.random.permutation(len(self.inputs))
+
+    def __len__(self):
+        return -(-len(self.order) // IMAGES)
+
+    def __getitem__(self, index):
+        images = np.sort(self.order[index * IMAGES : (index + 1) * IMAGES])
+        records = self.inputs.read(images)
+        if self.key == "image":
+            mirrored = self.random.random(len(records)) < 0.5
+            records[mirrored] = records[mirrored, :, ::-1]
+        shares = np.zeros((len(images), self.size), "float32")
+        for row, image in zip(shares, images, strict=True):
+            for words in self.words[image]:
+                row[words] += 1 / len(self.words[image])
+        return {self.key: records}, shares

@@ -4,8 +4,13 @@ A stage is a class and one line in `STAGES`; a recipe says which of them, in whi
 order, and for how long.
 """
 
+import numpy as np
+
 from sat_tf.estimators import Soft
+from sat_tf.evaluation.evaluate import cached_inputs
 from sat_tf.recipes.base import make
+
+SAMPLE = 512  # images whose features the encoder is standardised by
 
 
 class Stage:
@@ -32,6 +37,19 @@ class Stage:
         del estimator
         return True
 
+    def prepare(self, captioner, split, cache_dir, *, seed, verbose):
+        """Works on a new captioner before anything is made of its features.
+
+        Args:
+            captioner: a `ShowAttendTell`, not compiled.
+            split: the training `Split`. cache_dir: the folder for caches.
+
+        Returns:
+            Whether anything has changed, and the encoder is adapted.
+        """
+        del captioner, split, cache_dir, seed, verbose
+        return False
+
     def enter(self, captioner, estimator):
         """Prepares a compiled captioner, before the first epoch and on resuming.
 
@@ -52,6 +70,53 @@ class Stage:
         """
         del captioner, inputs, key, captions, seed, verbose
         return False
+
+
+class See(Stage):
+    """The words of captions are learned from images as wholes, before any sentence.
+
+    The rerankers that locate words learn them, and with them the end of the trunk,
+    which comes from a classifier of images and knows little of where things are.
+
+    Args:
+        trunk_from: how the names of the first of the trunk's layers that learn begin;
+            all behind them do too. `""` = the trunk stays as it came.
+    """
+
+    def __init__(self, trunk_from=""):
+        super().__init__()
+        self.trunk_from = trunk_from
+
+    def prepare(self, captioner, split, cache_dir, *, seed, verbose):
+        """Fits the rerankers that locate words."""
+        encoder = captioner.encoder
+        if self.trunk_from:
+            encoder.train_from(self.trunk_from)
+        inputs, key = cached_inputs(captioner, split, cache_dir)
+        adapt(captioner, inputs, key, seed)
+        for reranker in captioner.rerankers:
+            if reranker.locates:
+                options = {"seed": seed, "verbose": verbose}
+                reranker.fit(captioner, inputs, key, split.captions, **options)
+        if self.trunk_from:
+            encoder.network.trainable = False
+        return True
+
+
+def adapt(captioner, inputs, key, seed):
+    """Standardises the features of a captioner, by a sample of the training images.
+
+    Args:
+        captioner: a `ShowAttendTell`. inputs, key: from `cached_inputs`.
+        seed: of the sample.
+    """
+    size = min(SAMPLE, len(inputs))
+    rows = np.sort(np.random.default_rng(seed).choice(len(inputs), size, replace=False))
+    features = [
+        captioner.network.features_of({key: inputs.read(rows[at : at + 32])})
+        for at in range(0, size, 32)
+    ]
+    captioner.encoder.adapt(np.concatenate(features))
 
 
 class WarmUp(Stage):
@@ -102,6 +167,7 @@ class FitRerankers(Stage):
 
 
 STAGES = {
+    "see": See,
     "warm_up": WarmUp,
     "train": Train,
     "fine_tune": FineTune,
