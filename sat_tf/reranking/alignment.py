@@ -36,7 +36,8 @@ class Alignment(Reranker):
         hidden_size: units with a rectifier.
         dropout: rate on the hidden units. input_dropout: on channels of the
             annotations, an image's at all locations at once.
-        sharpness: factor on the logits before the softmax over locations.
+        sharpness: factor on the logits in both; at 0 the maximum were a mean and the
+            softmax uniform.
         teaching: weight of a supported word's cross-entropy; 0 = attention is not
             taught.
     """
@@ -51,7 +52,7 @@ class Alignment(Reranker):
         *,
         dropout=0.0,
         input_dropout=0.0,
-        sharpness=1.0,
+        sharpness=3.0,
         teaching=0.0,
         **kwargs,
     ):
@@ -91,7 +92,14 @@ class Alignment(Reranker):
         """Annotations `[B, L, D]` -> float32 logits `[B, V]`: captions have a word."""
         channels = self.drop_channels(annotations, training=training)
         hidden = self.drop_hidden(self.hidden(channels), training=training)
-        return _log_mean_exp(tf.cast(self.words(hidden), tf.float32), axis=1)
+        return self._has(tf.cast(self.words(hidden), tf.float32), axis=1)
+
+    def _has(self, logits, axis):
+        """A maximum over locations that lets all of them learn: their log-mean-exp."""
+        logits = self.sharpness * logits
+        locations = tf.cast(tf.shape(logits)[axis], tf.float32)
+        summed = tf.reduce_logsumexp(logits, axis=axis) - tf.math.log(locations)
+        return summed / self.sharpness
 
     def objective(self, annotations, tokens, rows=None, trace=None):
         """What attention is taught, `[B]`: minus the words' cross-entropies, nats."""
@@ -113,7 +121,7 @@ class Alignment(Reranker):
         logits = tf.cast(logits, tf.float32)
         logits += tf.gather(self.words.bias, tokens)[..., None]
         usual = tf.math.log(tf.maximum(tf.gather(self.share, tokens), RARE))
-        support = tf.math.log_sigmoid(_log_mean_exp(logits, axis=-1)) - usual
+        support = tf.math.log_sigmoid(self._has(logits, axis=-1)) - usual
         support = tf.where(tokens != PAD, support, 0.0)
         return tf.nn.log_softmax(self.sharpness * logits), support
 
@@ -137,7 +145,9 @@ class Alignment(Reranker):
         tenth of the steps' length, and half of the images are mirrored.
         """
         bags = _Bags(captioner.vocabulary, inputs, key, captions, seed)
-        self.share.assign(bags.share())
+        share = bags.share()
+        self.share.assign(share)
+        self.words.bias.assign(np.log(np.maximum(share, RARE)))  # as any image's
         self.trainable = self.hidden.trainable = self.words.trainable = True
         learner = _Learner(captioner, self)
         learner.compile(
@@ -158,12 +168,6 @@ class Alignment(Reranker):
             "sharpness": self.sharpness,
             "teaching": self.teaching,
         }
-
-
-def _log_mean_exp(logits, axis):
-    """A maximum that lets every location learn something."""
-    locations = tf.cast(tf.shape(logits)[axis], logits.dtype)
-    return tf.reduce_logsumexp(logits, axis=axis) - tf.math.log(locations)
 
 
 def _adam(rate, steps):
