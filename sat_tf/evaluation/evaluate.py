@@ -8,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sat_tf.datasets import cache, scenes
+from sat_tf.datasets.pipeline import Mirrored
 from sat_tf.decoding.generate import caption_features, encode
 from sat_tf.evaluation import captions as metrics
 from sat_tf.presets.storage import named_weights
@@ -15,7 +16,7 @@ from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.memory import keep_freed_memory
 
 
-def cached_inputs(captioner, split, cache_dir):
+def cached_inputs(captioner, split, cache_dir, *, mirrored=False):
     """What the captioner reads of a split: features of a frozen trunk, or pixels.
 
     Args:
@@ -23,6 +24,7 @@ def cached_inputs(captioner, split, cache_dir):
         split: a `datasets.Split`.
         cache_dir: the folder for caches, where it is kept between runs under what it
             was made from.
+        mirrored: whether half of the images of each batch shall be mirrored.
 
     Returns:
         an `ArrayCache` and the key `fit` knows it by: `annotations` or `image`.
@@ -30,16 +32,27 @@ def cached_inputs(captioner, split, cache_dir):
     encoder = captioner.encoder
     size, mode = encoder.image_size, encoder.resize_mode
     if encoder.network.trainable:
-        return cache.cache_pixels(split, size, mode, cache_dir), "image"
-    features = cache.cache_features(
+        pixels = cache.cache_pixels(split, size, mode, cache_dir)
+        if mirrored:
+            plain = pixels
+            pixels = Mirrored(plain, lambda rows: plain.read(rows)[:, :, ::-1])
+        return pixels, "image"
+    cached = functools.partial(
+        cache.cache_features,
         split,
-        functools.partial(encode, captioner),
         record_shape=(encoder.locations, encoder.size),
-        fingerprint=weights_fingerprint(captioner),
         size=size,
         mode=mode,
         cache_dir=cache_dir,
     )
+    fingerprint = weights_fingerprint(captioner)
+    features = cached(functools.partial(encode, captioner), fingerprint=fingerprint)
+    if mirrored:
+        other = cached(
+            lambda images: encode(captioner, images[:, :, ::-1]),
+            fingerprint=f"{fingerprint} mirrored",
+        )
+        features = Mirrored(features, other.read)
     return features, "annotations"
 
 

@@ -31,6 +31,7 @@ RECIPE = Recipe().replace(
         "optimizer.final_rate": 2e-5,
         "optimizer.clip_norm": 5.0,
         "data.min_count": 5,
+        "data.mirrored": True,
         "decoding": {
             "decoder": "beam",
             "beam": 40,

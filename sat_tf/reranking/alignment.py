@@ -138,18 +138,29 @@ class Alignment(Reranker):
         """Whether `fit` has been here."""
         return bool((keras.ops.convert_to_numpy(self.share) < 1).any())
 
-    def fit(self, captioner, inputs, key, captions, *, seed=17, verbose="auto"):
+    def fit(
+        self, captioner, inputs, key, captions, *, trunk=None, seed=17, verbose="auto"
+    ):
         """Learns the words of the captions of images, from the images as wholes.
 
-        Where `inputs` are pixels, what is trainable of the trunk learns along, in a
-        tenth of the steps' length, and half of the images are mirrored.
+        Args:
+            captioner, inputs, key, captions, seed, verbose: see `Reranker.fit`.
+            trunk: a Keras model from records of `inputs` to features, as maps, which
+                learns along at `TRUNK_RATE`; `None` = they are features.
         """
-        bags = _Bags(captioner.vocabulary, inputs, key, captions, seed)
+
+        def features_of(records):
+            if trunk is None:
+                return captioner.network.features_of({key: records})
+            maps = trunk(tf.cast(records, tf.float32), training=False)
+            return tf.reshape(maps, [-1, captioner.encoder.locations, maps.shape[-1]])
+
+        bags = _Bags(captioner.vocabulary, inputs, captions, seed)
         share = bags.share()
         self.share.assign(share)
         self.words.bias.assign(np.log(np.maximum(share, RARE)))  # as any image's
         self.trainable = self.hidden.trainable = self.words.trainable = True
-        learner = _Learner(captioner, self)
+        learner = _Learner(self, captioner.encoder, features_of, trunk)
         learner.compile(
             optimizer=_adam(RATE, len(bags)),
             loss=keras.losses.BinaryCrossentropy(from_logits=True),
@@ -176,48 +187,50 @@ def _adam(rate, steps):
 
 
 class _Learner(keras.Model):
-    """From a batch of images to which words their captions have.
+    """From records of images to which words their captions have.
 
     The trunk's steps are shorter: Adam's do not depend on the scale of the gradient, so
     it has an Adam of its own.
     """
 
-    def __init__(self, captioner, alignment):
+    def __init__(self, alignment, encoder, features_of, trunk):
         super().__init__(autocast=False)
-        self.network, self.alignment = captioner.network, alignment
+        self.alignment, self.encoder = alignment, encoder
+        self.features_of = features_of
+        self.head = alignment.trainable_variables
+        self.tail = [] if trunk is None else trunk.trainable_variables
 
-    def compile(self, **options):
-        """As Keras', with the trunk's optimizer."""
-        super().compile(**options)
-        self.trunk = self.network.encoder.trunk_variables
-        self.head = self.alignment.trainable_variables
-        self.optimizer.build(self.head)
-        config = self.optimizer.get_config()
-        config["learning_rate"]["config"]["initial_learning_rate"] *= TRUNK_RATE
-        self.trunk_optimizer = type(self.optimizer).from_config(config)
-        self.trunk_optimizer.build(self.trunk)
+    def compile(self, optimizer, **options):
+        """As Keras', with an optimizer of the trunk's own."""
+        super().compile(optimizer=optimizer, **options)
+        optimizer.build(self.head)
+        self.tail_optimizer = _adam(
+            TRUNK_RATE * optimizer.learning_rate.initial_learning_rate,
+            optimizer.learning_rate.decay_steps // PASSES,
+        )
+        self.tail_optimizer.build(self.tail)
 
     def train_step(self, data):
         """One update of the alignment, and of the trunk."""
-        batch, shares = data
+        records, shares = data
         with tf.GradientTape() as tape:
-            features = self.network.features_of(batch, training=True)
-            logits = self.alignment(self.network.encoder(features), training=True)
+            annotations = self.encoder(self.features_of(records))
+            logits = self.alignment(annotations, training=True)
             # The mean over words would be of another size in every vocabulary.
             loss = logits.shape[-1] * self.compute_loss(y=shares, y_pred=logits)
-        found = tape.gradient(loss, [*self.head, *self.trunk])
+        found = tape.gradient(loss, [*self.head, *self.tail])
         self.optimizer.apply(found[: len(self.head)], self.head)
-        if self.trunk:
-            self.trunk_optimizer.apply(found[len(self.head) :], self.trunk)
+        if self.tail:
+            self.tail_optimizer.apply(found[len(self.head) :], self.tail)
         return {"loss": loss}
 
 
 class _Bags(keras.utils.PyDataset):
     """Batches of images, and which share of the captions of each has which word."""
 
-    def __init__(self, vocabulary, inputs, key, captions, seed):
+    def __init__(self, vocabulary, inputs, captions, seed):
         super().__init__()
-        self.inputs, self.key, self.size = inputs, key, len(vocabulary)
+        self.inputs, self.size = inputs, len(vocabulary)
         self.words = [
             [np.unique(vocabulary.encode(caption)) for caption in group]
             for group in captions
@@ -240,12 +253,8 @@ class _Bags(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         images = np.sort(self.order[index * IMAGES : (index + 1) * IMAGES])
-        records = self.inputs.read(images)
-        if self.key == "image":
-            mirrored = self.random.random(len(records)) < 0.5
-            records[mirrored] = records[mirrored, :, ::-1]
         shares = np.zeros((len(images), self.size), "float32")
         for row, image in zip(shares, images, strict=True):
             for words in self.words[image]:
                 row[words] += 1 / len(self.words[image])
-        return {self.key: records}, shares
+        return self.inputs.read(images), shares
