@@ -21,8 +21,9 @@ def holds_middles(boxes, grid):
     Returns:
         bool `[h, w]`.
     """
-    rows, columns = ((np.arange(cells) + 0.5) / cells for cells in grid)
-    ymin, xmin, ymax, xmax = _edges(boxes)
+    # In the numbers that boxes are kept in: an edge on a middle is one in both.
+    rows, columns = (((np.arange(n) + 0.5) / n).astype(np.float32) for n in grid)
+    ymin, xmin, ymax, xmax = _edges(boxes, np.float32)
     inside_y = (ymin <= rows[:, None]) & (rows[:, None] <= ymax)
     inside_x = (xmin <= columns[:, None]) & (columns[:, None] <= xmax)
     return (inside_y[:, None] & inside_x[None]).any(-1)
@@ -41,7 +42,7 @@ def coverage(boxes, grid):
         float64 `[h, w]`, 0..1.
     """
     edges = [np.arange(cells + 1) / cells for cells in grid]
-    ymin, xmin, ymax, xmax = _edges(boxes)
+    ymin, xmin, ymax, xmax = _edges(boxes, np.float64)
     # All edges together cut the image into pieces wholly in a box or out of it.
     ys = np.unique(np.concatenate([edges[0], ymin, ymax]))
     xs = np.unique(np.concatenate([edges[1], xmin, xmax]))
@@ -54,19 +55,17 @@ def coverage(boxes, grid):
     return cells * np.prod(grid)
 
 
-def in_view(boxes, image_size, size, mode):
-    """The boxes in what `images.resize` makes of their image.
+def in_crop(boxes, image_size, size):
+    """The boxes in what mode `crop` of `images.resize` leaves of their image.
 
     Args:
         boxes: `[n, 4]`, relative to the image.
-        image_size: (height, width) of the image. size, mode: as in `images.resize`.
+        image_size: (height, width) of the image. size: of what is cut out.
 
     Returns:
-        float32 `[m, 4]`, relative to the resized image; m < n where `crop` cuts boxes
-        away altogether.
+        float32 `[m, 4]`, relative to what is cut out; m < n where whole boxes are cut
+        away.
     """
-    if mode != "crop":  # the whole image, whatever its aspect
-        return boxes
     scale = max(SHORTEST_SIDE * np.divide(size, image_size))
     scaled = np.round(scale * np.array(image_size))
     corner = (scaled - size) // 2
@@ -75,6 +74,6 @@ def in_view(boxes, image_size, size, mode):
     return seen[(seen[:, 0] < seen[:, 1]).all(-1)].reshape(-1, 4)
 
 
-def _edges(boxes):
-    """Four float64 `[n]` of boxes `[n, 4]`."""
-    return np.clip(np.asarray(boxes, np.float64).reshape(-1, 4), 0, 1).T
+def _edges(boxes, dtype):
+    """Four arrays `[n]` of boxes `[n, 4]`."""
+    return np.clip(np.asarray(boxes, dtype).reshape(-1, 4), 0, 1).T

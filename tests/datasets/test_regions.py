@@ -28,18 +28,17 @@ def test_coverage_is_the_area_of_the_union(grid):
     np.testing.assert_allclose(covered, counted, atol=2 / 100)
 
 
-@pytest.mark.parametrize("mode", ["crop", "squash"])
 @pytest.mark.parametrize("shape", [(100, 240), (240, 100), (60, 60)])
-def test_a_box_stays_on_what_it_is_about(mode, shape):
-    """Painted into an image, its box is where the paint is after the resizing."""
+def test_a_box_stays_on_what_it_is_about(shape):
+    """Painted into an image, its box is where the paint is in the crop."""
     image = np.zeros((*shape, 3), np.float32)
     box = (0.3, 0.4, 0.55, 0.65)
     (top, left), (bottom, right) = (
         np.array(ends) * shape for ends in (box[:2], box[2:])
     )
     image[int(top) : int(bottom), int(left) : int(right)] = 255
-    seen = images.resize(image, (64, 64), mode).numpy()[..., 0] > 127
-    (found,) = regions.in_view(np.array([box]), shape, (64, 64), mode)
+    seen = images.resize(image, (64, 64), "crop").numpy()[..., 0] > 127
+    (found,) = regions.in_crop(np.array([box]), shape, (64, 64))
     rows, columns = (np.flatnonzero(seen.any(axis)) for axis in (1, 0))
     painted = rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
     np.testing.assert_allclose(found * 64, painted, atol=1.6)
@@ -47,5 +46,5 @@ def test_a_box_stays_on_what_it_is_about(mode, shape):
 
 def test_what_the_crop_cuts_away_is_no_region():
     boxes = np.array([(0.0, 0.0, 1.0, 0.1), (0.0, 0.0, 1.0, 1.0)])
-    seen = regions.in_view(boxes, (100, 300), (64, 64), "crop")
+    seen = regions.in_crop(boxes, (100, 300), (64, 64))
     assert seen.tolist() == [[0, 0, 1, 1]]
