@@ -176,7 +176,7 @@ def draw_looks(seen, split, encoder, path):
                 pictures[look.image],
                 *look[1:3],
                 *(look.location, look.alpha.shape),
-                f"{m['correctness']:.0%} of alpha on {m['area']:.0%} of the image",
+                f"{m['correctness']:.0%} of alpha\non {m['area']:.0%} of the image",
             )
             for look, m in chosen
         ]

@@ -81,7 +81,7 @@ def looks_figure(groups):
             line below.
     """
     heights = [math.ceil(len(looks) / _COLUMNS) for looks in groups.values()]
-    figure = _figure(2.5 * _COLUMNS, 3 * sum(heights) + 0.6 * len(groups))
+    figure = _figure(2.5 * _COLUMNS, 3.3 * sum(heights) + 0.4 * len(groups))
     parts = figure.subfigures(len(groups), 1, height_ratios=heights, squeeze=False)
     for part, rows, (title, looks) in zip(
         parts.flat, heights, groups.items(), strict=True
@@ -99,7 +99,7 @@ def _draw_look(panel, image, word, boxes, cell, grid, text):
     panel.imshow(np.clip(image, 0, 255).astype(np.uint8))
     panel.set_title(word, fontsize=min(16, 190 / max(len(word), 1)), parse_math=False)
     for box, colour in [*((b, BOX) for b in boxes), (_cell_box(cell, grid), CHOSEN)]:
-        _frame(panel, np.shape(image)[:2], box, colour)
+        _frame(panel, np.shape(image)[:2], box, colour, width=1.5)
     below = {"transform": panel.transAxes, "ha": "center", "va": "top"}
     panel.text(0.5, -0.04, text, fontsize=10, color="0.3", **below)
 
@@ -202,7 +202,7 @@ def _cell_box(cell, grid):
     return row / grid[0], column / grid[1], (row + 1) / grid[0], (column + 1) / grid[1]
 
 
-def _frame(panel, shape, box, colour):
+def _frame(panel, shape, box, colour, width=2.5):
     """Outlines a relative box in an image of `shape` (height, width)."""
     top, left, bottom, right = np.multiply(box, [*shape, *shape])
     panel.add_patch(
@@ -213,9 +213,11 @@ def _frame(panel, shape, box, colour):
             bottom - top,
             fill=False,
             edgecolor=colour,
-            linewidth=2.5,
+            linewidth=width,
             clip_on=False,
-            path_effects=[patheffects.withStroke(linewidth=5, foreground="black")],
+            path_effects=[
+                patheffects.withStroke(linewidth=2 * width, foreground="black")
+            ],
         )
     )
 

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from small_captioner import WORDS, small_captioner
 
+from sat_tf import cli
 from sat_tf.datasets import Split, regions, scenes
 from sat_tf.evaluation import looks
 from sat_tf.evaluation.evaluate import cached_inputs, evaluate, predict
@@ -214,3 +215,38 @@ def test_the_best_and_the_worst_of_each_image():
     assert best[0][1]["correctness"] - best[0][1]["area"] >= 0.5 - 1e-9
     assert worst[0][0] is miss and worst[1][0] is other
     assert len(looks.best_and_worst([hit, other], 1)[0]) == 1
+
+
+def test_the_command_reports_them_where_boxes_lie_beside(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    split, folder = made_split(n=3), tmp_path / "photographs"
+    folder.mkdir()
+    for name, contents in zip(split.file_names, split.images, strict=True):
+        (folder / name).write_bytes(contents.numpy())
+    lines = [
+        f"{name}#{k}\t{text}"
+        for name, texts in zip(split.file_names, split.captions, strict=True)
+        for k, text in enumerate(texts)
+    ]
+    (folder / "Flickr8k.token.txt").write_text("\n".join(lines))
+    (folder / "Flickr_8k.devImages.txt").write_text("\n".join(split.file_names))
+    captioner = small_captioner(resize_mode="squash")
+    captioner.save_to_preset(tmp_path / "model")
+    out = tmp_path / "out"
+    command = ["evaluate", str(tmp_path / "model"), "--data", "flickr8k", "--data-dir"]
+    command += [str(folder), "--split", "validation", "--out", str(out)]
+    command += ["--cache-dir", str(tmp_path / "cache")]
+    assert cli.main(command) == 0
+    assert "looks" not in capsys.readouterr().out
+    phrase = {"first": 0, "length": 1, "ambiguous": False, "boxes": [[0, 0, 0.5, 1]]}
+    tokens = split.captions[0][0].split()
+    caption = {"index": 0, "tokens": tokens, "phrases": [phrase]}
+    entry = {"size_confidence": 1.0, "captions": [caption]}
+    (folder / "entities_dev.json").write_text(json.dumps({split.file_names[0]: entry}))
+    assert cli.main(command) == 0
+    said = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
+    given = json.loads((out / "scores.json").read_text())["looks"]["given"]
+    assert given["n"] == 1 and given["area"] == 0.5
+    assert said["looks.given.n"] == "1" and said["looks.given.area"] == "0.500"
+    low, high = given["pointing_interval"]
+    assert said["looks.given.pointing_interval"] == f"{low:.3f} to {high:.3f}"
