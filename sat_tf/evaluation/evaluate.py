@@ -7,10 +7,12 @@ import pathlib
 import numpy as np
 from tqdm import tqdm
 
+from sat_tf import images
 from sat_tf.datasets import cache, scenes
 from sat_tf.datasets.pipeline import Mirrored
 from sat_tf.decoding.generate import caption_features, encode
 from sat_tf.evaluation import captions as metrics
+from sat_tf.evaluation import figures, looks
 from sat_tf.presets.storage import named_weights
 from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.memory import keep_freed_memory
@@ -101,8 +103,10 @@ def evaluate(
 ):
     """Writes predictions.json, references.json and scores.json; returns the scores.
 
-    The scores are computed from the two files, so anyone can do it again. On `scenes`
-    they hold `pointing_accuracy` and `caption_accuracy` too.
+    The scores are computed from the two files, so anyone can do it again. Where the
+    split has regions they hold `looks`, see `looks.summary`, of the words of
+    `all_looks`, and the best and the worst are drawn in looks.png. On `scenes` they
+    hold `pointing_accuracy` and `caption_accuracy`.
 
     Args:
         captioner: a `ShowAttendTell`.
@@ -135,10 +139,66 @@ def evaluate(
         "rerank": dict(options.rerank) if options.width > 1 else {},
         **metrics.score_files(*paths, meteor=meteor),
     }
+    seen = all_looks(captioner, split, inputs, key, captions, options, seed=seed)
+    if seen:
+        scores["looks"] = {name: looks.summary(each) for name, each in seen.items()}
+        draw_looks(seen["generated"], split, captioner.encoder, out / "looks.png")
     if split.name == "scenes":
         scores |= scene_scores(captions, split, captioner.grid)
     metrics.write_json(scores, out / "scores.json")
     return scores
+
+
+def all_looks(captioner, split, inputs, key, captions, options, *, seed=17):
+    """Where a captioner looks at the words whose regions are known.
+
+    Args:
+        captions: from `predict`, with these `inputs`, `key`, `options` and `seed`.
+
+    Returns:
+        dict of lists of `looks.Look`: `generated`, of the captioner's own words, and
+        `given`, of the words of the captions in the split. Empty where the split has
+        no regions.
+    """
+    encoder = captioner.encoder
+    known = looks.known_captions(split, encoder.image_size, encoder.resize_mode)
+    if not known:
+        return {}
+    rule = options.attention
+    where = looks.go_over(captioner, inputs, key, known, rule, seed=seed)
+    return {
+        "generated": looks.spoken(captions, known),
+        "given": looks.given(known, *where),
+    }
+
+
+def draw_looks(seen, split, encoder, path):
+    """Draws the best and the worst of some looks at a split, if there are any."""
+    best, worst = looks.best_and_worst(seen)
+    if not best:
+        return
+    wanted = {look.image for look, _ in best + worst}
+    pictures = {
+        i: images.load(contents, encoder.image_size, encoder.resize_mode)
+        for i, contents in enumerate(split.images.as_numpy_iterator())
+        if i in wanted
+    }
+    rows = {
+        title: [
+            (
+                pictures[look.image],
+                *look[1:3],
+                *(look.location, look.alpha.shape),
+                f"{m['correctness']:.0%} of alpha\non {m['area']:.0%} of the image",
+            )
+            for look, m in chosen
+        ]
+        for title, chosen in (
+            ("Most of alpha in the boxes", best),
+            ("Least of alpha in the boxes", worst),
+        )
+    }
+    figures.save_figure(figures.looks_figure(rows), path)
 
 
 def scene_scores(captions, split, grid):
