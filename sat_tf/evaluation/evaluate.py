@@ -10,6 +10,7 @@ from tqdm import tqdm
 from sat_tf import images
 from sat_tf.datasets import cache, scenes
 from sat_tf.datasets.pipeline import Mirrored
+from sat_tf.decoding.explain import explain_features
 from sat_tf.decoding.generate import caption_features, encode
 from sat_tf.evaluation import captions as metrics
 from sat_tf.evaluation import figures, looks
@@ -156,9 +157,10 @@ def all_looks(captioner, split, inputs, key, captions, options, *, seed=17):
         captions: from `predict`, with these `inputs`, `key`, `options` and `seed`.
 
     Returns:
-        dict of lists of `looks.Look`: `generated`, of the captioner's own words, and
-        `given`, of the words of the captions in the split. Empty where the split has
-        no regions.
+        dict of lists of `looks.Look`: `generated`, of the captioner's own words;
+        `given`, of the words of the captions in the split, where attention looked
+        before it knew them; `explained`, of the same, where `explain` finds them.
+        Empty where the split has no regions.
     """
     encoder = captioner.encoder
     known = looks.known_captions(split, encoder.image_size, encoder.resize_mode)
@@ -169,7 +171,19 @@ def all_looks(captioner, split, inputs, key, captions, options, *, seed=17):
     return {
         "generated": looks.spoken(captions, known),
         "given": looks.given(known, *where),
+        "explained": looks.given(known, _evidence(captioner, inputs, key, known)),
     }
+
+
+def _evidence(captioner, inputs, key, known, batch_size=16):
+    """Of each known caption `[T, h, w]`, where its words are found."""
+    found = []
+    for at in range(0, len(known), batch_size):
+        some = known[at : at + batch_size]
+        records = inputs.read([caption.image for caption in some])
+        features = captioner.network.features_of({key: records})
+        found += explain_features(captioner, features, [each.text for each in some])
+    return [explanation.evidence for explanation in found]
 
 
 def draw_looks(seen, split, encoder, path):

@@ -163,6 +163,7 @@ class Alignment(Reranker):
         learner = _Learner(self, captioner.encoder, features_of, trunk)
         learner.compile(
             optimizer=_adam(RATE, len(bags)),
+            tail_optimizer=_adam(TRUNK_RATE * RATE, len(bags)),
             loss=keras.losses.BinaryCrossentropy(from_logits=True),
             jit_compile=False,
         )
@@ -200,15 +201,12 @@ class _Learner(keras.Model):
         self.head = alignment.trainable_variables
         self.tail = [] if trunk is None else trunk.trainable_variables
 
-    def compile(self, optimizer, **options):
+    def compile(self, optimizer, tail_optimizer, **options):
         """As Keras', with an optimizer of the trunk's own."""
         super().compile(optimizer=optimizer, **options)
+        self.tail_optimizer = tail_optimizer
         optimizer.build(self.head)
-        self.tail_optimizer = _adam(
-            TRUNK_RATE * optimizer.learning_rate.initial_learning_rate,
-            optimizer.learning_rate.decay_steps // PASSES,
-        )
-        self.tail_optimizer.build(self.tail)
+        tail_optimizer.build(self.tail)
 
     def train_step(self, data):
         """One update of the alignment, and of the trunk."""

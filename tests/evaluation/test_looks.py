@@ -169,7 +169,7 @@ def test_evaluate_reports_and_draws_them(tmp_path):
     )
     written = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert written["looks"] == scores["looks"]
-    assert scores["looks"].keys() == {"generated", "given"}
+    assert scores["looks"].keys() == {"generated", "given", "explained"}
     given = scores["looks"]["given"]
     assert given["n"] == 5  # one word has a box in the first caption of each image
     # The captioner sees the middle 7 of 8 parts of the images, and half is left.
