@@ -162,9 +162,9 @@ NEEDS = {
         lambda recipe, _: _beams(recipe) > 1,
     ),
     "model.rerankers": (
-        "stages.fit_rerankers={}, in which some rerankers learn",
+        "stages.fit_rerankers={} or stages.see={}, in which some rerankers learn",
         lambda recipe, _: (
-            "fit_rerankers" in recipe.stages
+            {"fit_rerankers", "see"} & set(recipe.stages)
             or not any(_is_fitted(name) for name in recipe.model.rerankers)
         ),
     ),
