@@ -96,7 +96,7 @@ class ShowAttendTell(KerasHabits, keras.Model):
         for reranker in self.rerankers:
             if not reranker.built:
                 reranker.dtype_policy = self.dtype_policy
-                reranker.build((None, None, encoder.size), len(vocabulary))
+                reranker.build((None, *encoder.grid, encoder.size), len(vocabulary))
         self.means = logs.running_means()
         self.decoder_options = {}
         self.label_smoothing = self.lambda_ds = self.scheduled_sampling = 0.0

@@ -13,6 +13,8 @@ RATE = 1e-3  # of Adam, falling on a cosine to a fiftieth
 TRUNK_RATE = 0.1  # of that, for a trunk that is trained along
 IMAGES = 32  # per batch
 RARE = 1e-4  # share of the captions that a word is taken to be in at least
+SPREAD = 0.77  # cells, standard deviation: a thing is seldom in one cell alone
+COMMON = 0.1  # share of the captions from which a word says nothing of its neighbours
 IN_FULL = np.log(3.0)  # nats of support from which a word is taught in full
 
 
@@ -64,7 +66,8 @@ class Alignment(Reranker):
         self.teaching = teaching
 
     def build(self, annotations_shape, vocabulary_size):
-        """Creates all weights from D, the last axis of the annotations, and V."""
+        """Creates all weights from the grid and D, and V."""
+        self.grid = tuple(annotations_shape[1:-1])
         self.hidden = keras.layers.Dense(
             self.hidden_size, activation="relu", dtype=self.dtype_policy, name="hidden"
         )
@@ -112,7 +115,11 @@ class Alignment(Reranker):
         return self.teaching * tf.reduce_sum(counts * taught, axis=-1)
 
     def locate(self, annotations, tokens, rows=None):
-        """See `Reranker.locate`; of an image's captions, all count alike."""
+        """See `Reranker.locate`.
+
+        A place shows a word as far as the places around it do, and as far as it shows
+        the words around the word: a "red" beside "shirt" is the shirt's.
+        """
         hidden = self.hidden(annotations)
         if rows is not None:
             hidden = tf.gather(hidden, rows)
@@ -120,10 +127,14 @@ class Alignment(Reranker):
         logits = tf.einsum("bth,blh->btl", tf.cast(words, hidden.dtype), hidden)
         logits = tf.cast(logits, tf.float32)
         logits += tf.gather(self.words.bias, tokens)[..., None]
-        usual = tf.math.log(tf.maximum(tf.gather(self.share, tokens), RARE))
-        support = tf.math.log_sigmoid(self._has(logits, axis=-1)) - usual
+        share = tf.gather(self.share, tokens)
+        support = tf.math.log_sigmoid(self._has(logits, axis=-1))
+        support -= tf.math.log(tf.maximum(share, RARE))
         support = tf.where(tokens != PAD, support, 0.0)
-        return tf.nn.log_softmax(self.sharpness * logits), support
+        near = tf.einsum("btl,ml->btm", logits, _spread(self.grid))
+        telling = tf.cast((tokens != PAD) & (share < COMMON), tf.float32)
+        near = tf.matmul(_neighbours(telling), near)
+        return tf.nn.log_softmax(self.sharpness * near), support
 
     def evidence(self, annotations):
         """p(a caption says word w), `[B, L, D]` -> `[B, V]`."""
@@ -180,6 +191,26 @@ class Alignment(Reranker):
             "sharpness": self.sharpness,
             "teaching": self.teaching,
         }
+
+
+def _spread(grid):
+    """How much each location's logits count at each `[L, L]`; rows sum to 1."""
+    cells = np.stack(np.meshgrid(*map(np.arange, grid), indexing="ij"), -1)
+    cells = cells.reshape(-1, len(grid))
+    distance = np.sum((cells[:, None] - cells) ** 2, axis=-1)
+    weights = np.exp(-distance / (2 * SPREAD**2))
+    return (weights / weights.sum(axis=-1, keepdims=True)).astype("float32")
+
+
+def _neighbours(telling):
+    """How much each word's logits count for each `[B, T, T]`; its own in full.
+
+    Args:
+        telling: `[B, T]`, 1 at words that say something of their neighbours.
+    """
+    time = tf.range(tf.shape(telling)[1], dtype=tf.float32)
+    weights = tf.exp(-tf.abs(time[:, None] - time)) * telling[:, None]
+    return tf.linalg.set_diag(weights, tf.ones_like(telling))
 
 
 def _adam(rate, steps):

@@ -34,7 +34,7 @@ class Reranker(keras.layers.Layer):
         return not strength
 
     def build(self, annotations_shape, vocabulary_size):
-        """Creates weights from D, the last axis of the annotations, and V."""
+        """Creates weights from `(None, h, w, D)`, the grid and D, and V."""
         self.built = True
 
     def get_build_config(self):
