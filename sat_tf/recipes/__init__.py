@@ -14,5 +14,4 @@ RECIPES = Registry(
     arctic="sat_tf.recipes.arctic:RECIPE",
     scenes="sat_tf.recipes.scenes:RECIPE",
     flickr="sat_tf.recipes.flickr:RECIPE",
-    flickr_taught="sat_tf.recipes.flickr_taught:RECIPE",
 )

@@ -352,7 +352,7 @@ def test_check_finds_what_is_wrong(tmp_path):
     (refused,) = found.pop("errors")
     empty, unusable_preset = found.pop("warnings")
     assert f"1 without, left out: {path}, line 5" in empty
-    assert "recipe flickr or flickr_taught" in unusable_preset
+    assert "recipe flickr" in unusable_preset
     assert found == {
         "ok": False,
         "notes": [],

@@ -131,17 +131,6 @@ def test_scores_of_flickr_are_those_of_the_results():
     assert numbers_of("flickr") == [*row["by default"], *row["greedy"]]
 
 
-def test_scores_of_flickr_taught_are_those_of_the_results():
-    rows = results("photographs")["seeds"]
-    scores = [score for row in rows for score in row["by default"][:2]]
-    costs = [
-        limit(row[f"random locations cost, {how}"] for row in rows)
-        for how in ("by default", "greedily")
-        for limit in (min, max)
-    ]
-    assert len(rows) == 3 and numbers_of("flickr_taught") == [*scores, *costs]
-
-
 def test_scores_of_scenes_are_those_of_the_results():
     rows = results("drawings")["demo"]
     test, unseen = (
@@ -302,15 +291,15 @@ def test_an_estimators_options_are_refused_in_any_order():
 
 
 def test_another_initial_state_begins_with_its_own_options():
-    taught = RECIPES["flickr_taught"]
-    assert taught.model.initial_state["dropout"] == 0.75
+    taught = RECIPES["flickr"]
+    assert taught.model.initial_state["dropout"] == 0.5
     learned = taught.replace({"model.initial_state": "learned"})
     assert learned.model.initial_state == {"name": "learned"}
-    asked = {"model.initial_state.dropout": 0.5, "model.initial_state": "from_mean"}
+    asked = {"model.initial_state.dropout": 0.25, "model.initial_state": "from_mean"}
     found = learned.replace(asked).model.initial_state
-    assert found == {"name": "from_mean", "dropout": 0.5}
+    assert found == {"name": "from_mean", "dropout": 0.25}
     kept = taught.replace({"model.initial_state.name": "from_mean"})
-    assert kept.model.initial_state["dropout"] == 0.75
+    assert kept.model.initial_state["dropout"] == 0.5
 
 
 def test_stages_come_where_they_usually_do():
@@ -326,8 +315,9 @@ def test_stages_come_where_they_usually_do():
 
 
 def test_a_reranker_can_be_taken_out():
-    recipe = RECIPES["flickr_taught"].replace({"model.rerankers.detection": None})
-    assert list(recipe.model.rerankers) == ["grounding"]
+    recipe = RECIPES["flickr"].replace({"model.rerankers.detection": {}})
+    recipe = recipe.replace({"model.rerankers.alignment": None})
+    assert list(recipe.model.rerankers) == ["detection"]
 
 
 @pytest.mark.parametrize(
