@@ -7,9 +7,9 @@ from sat_tf import reranking
 from sat_tf.decoding import DecodingOptions, explain, generate, selector
 from sat_tf.estimators import ESTIMATORS
 from sat_tf.model import losses
-from sat_tf.model.encoder import Encoder
 from sat_tf.model.network import Network
 from sat_tf.presets import storage
+from sat_tf.presets.configuration import Configured
 from sat_tf.training_step import logs, updates
 from sat_tf.training_step.keras_habits import KerasHabits
 from sat_tf.training_step.scheduled_sampling import with_own_words
@@ -17,7 +17,7 @@ from sat_tf.vocabulary import Vocabulary
 
 
 @keras.saving.register_keras_serializable("sat_tf")
-class ShowAttendTell(KerasHabits, keras.Model):
+class ShowAttendTell(KerasHabits, Configured, keras.Model):
     """Image captioner that looks at one location for every word it says.
 
     Train it with `compile(optimizer=...)` and `fit(dataset)`, where the data set
@@ -162,30 +162,6 @@ class ShowAttendTell(KerasHabits, keras.Model):
         self.encoder_optimizer = None
         if self.encoder_rate != 1.0 and self.encoder.trainable_variables:
             self.encoder_optimizer = updates.encoder_optimizer(self)
-
-    def get_compile_config(self):
-        """What `compile` was given, for a saved model; `None` if it was not called."""
-        if not self.compiled:
-            return None
-        own = {
-            "label_smoothing": self.label_smoothing,
-            "lambda_ds": self.lambda_ds,
-            "encoder_rate": self.encoder_rate,
-            "fine_tuning": self.encoder_optimizer is not None,
-            "scheduled_sampling": keras.saving.serialize_keras_object(
-                self.scheduled_sampling
-            ),
-        }
-        return {**(super().get_compile_config() or {}), **own}
-
-    def compile_from_config(self, config):
-        """Compiles a loaded model as it was saved."""
-        config = dict(config)
-        fine_tuning = config.pop("fine_tuning")
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if fine_tuning:
-            self.fine_tune()
-        updates.build(self)
 
     def use(self, estimator):
         """Changes the estimator between calls of `fit`, say after a soft warm-up.
@@ -348,39 +324,6 @@ class ShowAttendTell(KerasHabits, keras.Model):
         return reranking.opinions(self.rerankers, annotations, options.rerank)
 
     # -------------------------------------------------------------------- keeping
-
-    def get_config(self):
-        """Constructor arguments and `decoder_options`: what `from_config` takes."""
-        decoder, serialize = self.network.decoder, keras.saving.serialize_keras_object
-        return {
-            "name": self.name,
-            "vocabulary": self.vocabulary.get_config()["words"],
-            "encoder": self.encoder.get_config(),
-            "estimator": serialize(self.estimator),
-            "embedding_size": decoder.embedding_size,
-            "hidden_size": decoder.hidden_size,
-            "attention_size": self.network.attention.size,
-            "dropout": decoder.dropout,
-            "input_dropout": decoder.input_dropout,
-            "output_activation": decoder.output_activation,
-            "initial_state": serialize(decoder.initial_state),
-            "rerankers": [serialize(reranker) for reranker in self.rerankers],
-            "dtype": self.dtype_policy.name,
-            "decoder": self.decoder_options,
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        """Rebuilds a captioner; its weights come from the saved file."""
-        config, deserialize = dict(config), keras.saving.deserialize_keras_object
-        list(reranking.RERANKERS.values())  # imported, and so known to Keras
-        config["encoder"] = Encoder.from_config(config["encoder"])
-        config["estimator"] = deserialize(config["estimator"])
-        config["rerankers"] = [deserialize(each) for each in config["rerankers"]]
-        decoder = config.pop("decoder", {})
-        captioner = cls(config.pop("vocabulary"), **config)
-        captioner.decoder_options = dict(decoder)
-        return captioner
 
     def save_to_preset(self, folder, **options):
         """Writes config and weights to a folder; options as `storage.save`."""

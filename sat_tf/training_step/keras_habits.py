@@ -1,5 +1,7 @@
 """What people do with a Keras model, and a sentence where it cannot mean anything."""
 
+import keras
+
 from sat_tf.training_step import inputs, updates
 
 
@@ -28,6 +30,30 @@ class KerasHabits:
         """As Keras', of one dict."""
         given = inputs.arguments(super().test_on_batch, args, kwargs)
         return super().test_on_batch(**given)
+
+    def get_compile_config(self):
+        """What `compile` was given, for a saved model; `None` if it was not called."""
+        if not self.compiled:
+            return None
+        own = {
+            "label_smoothing": self.label_smoothing,
+            "lambda_ds": self.lambda_ds,
+            "encoder_rate": self.encoder_rate,
+            "fine_tuning": self.encoder_optimizer is not None,
+            "scheduled_sampling": keras.saving.serialize_keras_object(
+                self.scheduled_sampling
+            ),
+        }
+        return {**(super().get_compile_config() or {}), **own}
+
+    def compile_from_config(self, config):
+        """Compiles a loaded model as it was saved."""
+        config = dict(config)
+        fine_tuning = config.pop("fine_tuning")
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if fine_tuning:
+            self.fine_tune()
+        updates.build(self)
 
     @property
     def metrics(self):
