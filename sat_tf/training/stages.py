@@ -99,7 +99,7 @@ class See(Stage):
             front, trunk = captioner.encoder.split(self.trunk_from)
             inputs, key = self._maps(captioner, split, cache_dir, front), "maps"
             options["trunk"] = trunk
-            trunk.trainable = True
+            _set_trainable(trunk, True)
             adapt(captioner, inputs, seed, trunk)
         else:
             inputs, key = cached_inputs(captioner, split, cache_dir)
@@ -108,7 +108,7 @@ class See(Stage):
             if reranker.locates:
                 reranker.fit(captioner, inputs, key, split.captions, **options)
         if self.trunk_from:
-            trunk.trainable = False
+            _set_trainable(trunk, False)
         return True
 
     def _maps(self, captioner, split, cache_dir, front):
@@ -127,6 +127,12 @@ class See(Stage):
             for mirrored in (False, True)
         )
         return Mirrored(plain, mirror.read)
+
+
+def _set_trainable(trunk, trainable):
+    """Layer by layer: the new model around them is trainable, and Keras stops there."""
+    for layer in trunk.layers:
+        layer.trainable = trainable
 
 
 def _look(front, mirrored, images):
