@@ -130,10 +130,18 @@ def _batch_first(x):
 
 
 def _from_everywhere(network, annotations, tokens, states):
-    """log p(y_t | s_t = i) `[B, T, L]`, each word spoken from every location."""
-    contexts = tf.transpose(annotations, [1, 0, 2])[:, None, :, None]
-    log_p = network.score({"tokens": tokens}, states, contexts)[:, 0]
-    return tf.transpose(tf.cast(log_p, tf.float32), [1, 2, 0])
+    """log p(y_t | s_t = i) `[B, T, L]`, each word spoken from every location.
+
+    One location after the other: of all at once the word logits would be gigabytes.
+    """
+
+    def spoken_from(context):
+        log_p = network.score({"tokens": tokens}, states, context[None, None, :, None])
+        return tf.cast(log_p[0, 0], tf.float32)
+
+    contexts = tf.transpose(annotations, [1, 0, 2])
+    log_p = tf.map_fn(spoken_from, contexts, fn_output_signature=tf.float32)
+    return tf.transpose(log_p, [1, 2, 0])
 
 
 def explain_captions(captioner, images, captions):

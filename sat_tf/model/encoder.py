@@ -86,7 +86,9 @@ class Encoder(keras.layers.Layer):
         Raises:
             ValueError: it has no such layer.
         """
-        layers = [] if self.network is None else self.network.layers[-1].layers
+        layers = [] if self.network is None else self.network.layers
+        if layers and isinstance(layers[-1], keras.Model):  # behind its preprocessing
+            layers = layers[-1].layers
         first = [i for i, layer in enumerate(layers) if layer.name.startswith(name)]
         if not first or not name:
             raise ValueError(

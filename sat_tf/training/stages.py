@@ -91,6 +91,7 @@ class See(Stage):
         """Fits the rerankers that locate words."""
         encoder = captioner.encoder
         if self.trunk_from:
+            trained = encoder.network.trainable
             encoder.train_from(self.trunk_from)
         inputs, key = cached_inputs(captioner, split, cache_dir)
         adapt(captioner, inputs, key, seed)
@@ -99,7 +100,7 @@ class See(Stage):
                 options = {"seed": seed, "verbose": verbose}
                 reranker.fit(captioner, inputs, key, split.captions, **options)
         if self.trunk_from:
-            encoder.network.trainable = False
+            encoder.network.trainable = trained
         return True
 
 
