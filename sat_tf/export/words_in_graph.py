@@ -18,7 +18,7 @@ _NARROW = [ord(unicodedata.normalize("NFKC", chr(i))[0]) for i in _WIDE]
 
 _AM = r"\x{0e33}\x{0eb3}"
 _MARK = rf"[\p{{Mn}}\p{{Mc}}{_AM}]"
-_LETTERS = rf"[\p{{L}}\p{{N}}_][\p{{L}}\p{{N}}_\p{{Mn}}\p{{Mc}}]*"
+_LETTERS = r"[\p{L}\p{N}_][\p{L}\p{N}_\p{Mn}\p{Mc}]*"
 _OTHER = r"[^\P{L}\x{00}-\x{036f}\x{1d00}-\x{1eff}\x{2070}-\x{2bff}]"
 _HEBREW = r"[\x{05d0}-\x{05ea}]"
 _VOWEL = "[aeiouhyàáâäæèéêëìíîïòóôöœùúûü]"
@@ -44,7 +44,10 @@ _ELIDED = (
     r"|aujourd|grand|mezz|un|all|bell|coll|dall|dell|nell|quell|sull|anch|dov|quest|sant"
     rf"|tutt)'[{_BEFORE_VOWEL}{_BEFORE_SPACE}]"
 )
-_INSIDE = rf"(?:-|[\x{{200c}}\x{{200d}}{_JOINER}]+|[\x{{05f3}}\x{{05f4}}{_DOT}{_INNER}{_QUOTE}])"
+_INSIDE = (
+    rf"(?:-|[\x{{200c}}\x{{200d}}{_JOINER}]+"
+    rf"|[\x{{05f3}}\x{{05f4}}{_DOT}{_INNER}{_QUOTE}])"
+)
 _WORD = (
     rf"{_ELIDED}|['{_INNER}]{_BEFORE_VOWEL}?{_LETTERS}"
     rf"|{_LETTERS}(?:{_INSIDE}{_LETTERS})*{_JOINER}?"

@@ -106,9 +106,9 @@ def check(recipe, asked=()):
     rerankers = make_rerankers(recipe)
     if "see" in recipe.stages and not any(each.locates for each in rerankers):
         raise ValueError(
-            "Expected a reranker that locates words, for stages.see to teach. Received: "
-            f"model.rerankers={', '.join(recipe.model.rerankers) or 'none'}. Set "
-            "model.rerankers.alignment={}, or leave stages.see out."
+            "Expected a reranker that locates words, for stages.see to teach. "
+            f"Received: model.rerankers={', '.join(recipe.model.rerankers) or 'none'}. "
+            "Set model.rerankers.alignment={}, or leave stages.see out."
         )
     _check_decoding(recipe.decoding, rerankers, asked)
 
