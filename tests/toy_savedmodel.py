@@ -99,10 +99,9 @@ class Explaining(Toy):
     def explain(self, image_bytes, caption):
         pixels, error = decode(image_bytes)
         annotations = self.look(pixels)
-        words = tf.strings.split(tf.strings.lower(caption)).to_tensor("")
-        error = tf.where(
-            error == "", tf.where(words[:, 0] == "", "Say more.", ""), error
-        )
+        split = tf.strings.split(tf.strings.lower(caption))
+        words, number = split.to_tensor(""), tf.cast(split.row_lengths(), tf.int32)
+        error = tf.where((error == "") & (number == 0), "Say more.", error)
         channel = tf.argmax(tf.reduce_mean(annotations, 1), -1, tf.int32)
         colour = tf.gather(WORDS, channel + 3)[:, None]
         is_colour = tf.reduce_any(words[..., None] == WORDS[3:], -1)
@@ -111,7 +110,7 @@ class Explaining(Toy):
         shape = tf.concat([tf.shape(words), [GRID, GRID]], 0)
         return {
             "words": words,
-            "length": tf.reduce_sum(tf.cast(words != "", tf.int32), -1),
+            "length": number,
             "known": tf.reduce_any(words[..., None] == WORDS, -1),
             "locations": tf.argmax(evidence, -1, tf.int32),
             "evidence": tf.reshape(evidence, shape),
