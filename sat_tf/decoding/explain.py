@@ -166,7 +166,7 @@ def explain_captions(captioner, images, captions):
         said = captions[seen : seen + len(features)]
         seen += len(features)
         if len(said) == len(features):
-            found += _explain_some(captioner, features, said)
+            found += explain_features(captioner, features, said)
     if seen != len(captions):
         raise ValueError(
             "Expected one caption for each image. "
@@ -176,7 +176,8 @@ def explain_captions(captioner, images, captions):
     return found
 
 
-def _explain_some(captioner, features, captions):
+def explain_features(captioner, features, captions):
+    """`Explanation` of each caption of features `[B, L, D]`, in one batch."""
     words = [tokenise(caption) for caption in captions]
     ids = [captioner.vocabulary.encode(caption)[:-1] for caption in captions]
     tokens = np.full((len(ids), max(map(len, ids))), PAD, "int32")

@@ -75,30 +75,32 @@ class Encoder(keras.layers.Layer):
         self.standardise.finalize_state()
         self.built = True
 
-    @property
-    def trunk_variables(self):
-        """Those of the trunk that are trained."""
-        return [] if self.network is None else self.network.trainable_variables
+    def split(self, name):
+        """The trunk in two, before its first layer whose name begins so.
 
-    def train_from(self, name):
-        """Trains the trunk from its first layer on whose name begins so, to its end.
+        Returns:
+            Keras models that share the trunk's weights: from images `[B, H, W, 3]` in
+            0..255 to maps, and from these to features `[B, h, w, D]`.
 
         Raises:
             ValueError: it has no such layer.
         """
-        layers = [] if self.network is None else self.network.layers
-        if layers and isinstance(layers[-1], keras.Model):  # behind its preprocessing
-            layers = layers[-1].layers
-        first = [i for i, layer in enumerate(layers) if layer.name.startswith(name)]
-        if not first or not name:
+        inner = self.network.layers[-1] if self.trunk in TRUNKS else None
+        layers = [] if inner is None else inner.layers[1:]
+        first = next((x for x in layers if name and x.name.startswith(name)), None)
+        if first is None:
+            beginnings = dict.fromkeys(x.name.split("_")[0] for x in layers)
             raise ValueError(
-                f"Expected the beginning of the name of a layer of {self.trunk}. "
-                f"Received: {name!r}. Its layers begin with "
-                f"{', '.join(dict.fromkeys(x.name.split('_')[0] for x in layers))}."
+                f"Expected the beginning of the name of a layer of {self.trunk}: "
+                f"{', '.join(beginnings) or 'it has none that comes trained'}. "
+                f"Received: {name!r}."
             )
-        self.network.trainable = True
-        for layer in layers[: first[0]]:
-            layer.trainable = False
+        start = keras.Model(inner.input, first.input)
+        images = self.network.input
+        # Of the network that is around the inner one, all that comes before it.
+        prepared = self.network.operations[-2].output
+        front = keras.Model(images, start(prepared))
+        return front, keras.Model(first.input, inner.output)
 
     @property
     def packaged(self):

@@ -13,7 +13,7 @@ RATE = 1e-3  # of Adam, falling on a cosine to a fiftieth
 TRUNK_RATE = 0.1  # of that, for a trunk that is trained along
 IMAGES = 32  # per batch
 RARE = 1e-4  # share of the captions that a word is taken to be in at least
-IN_FULL = np.log(10.0)  # nats of support from which a word is taught in full
+IN_FULL = np.log(3.0)  # nats of support from which a word is taught in full
 
 
 @keras.saving.register_keras_serializable("sat_tf")
@@ -36,7 +36,8 @@ class Alignment(Reranker):
         hidden_size: units with a rectifier.
         dropout: rate on the hidden units. input_dropout: on channels of the
             annotations, an image's at all locations at once.
-        sharpness: factor on the logits before the softmax over locations.
+        sharpness: factor on the logits in both; at 0 the maximum were a mean and the
+            softmax uniform.
         teaching: weight of a supported word's cross-entropy; 0 = attention is not
             taught.
     """
@@ -51,7 +52,7 @@ class Alignment(Reranker):
         *,
         dropout=0.0,
         input_dropout=0.0,
-        sharpness=1.0,
+        sharpness=3.0,
         teaching=0.0,
         **kwargs,
     ):
@@ -91,7 +92,14 @@ class Alignment(Reranker):
         """Annotations `[B, L, D]` -> float32 logits `[B, V]`: captions have a word."""
         channels = self.drop_channels(annotations, training=training)
         hidden = self.drop_hidden(self.hidden(channels), training=training)
-        return _log_mean_exp(tf.cast(self.words(hidden), tf.float32), axis=1)
+        return self._has(tf.cast(self.words(hidden), tf.float32), axis=1)
+
+    def _has(self, logits, axis):
+        """A maximum over locations that lets all of them learn: their log-mean-exp."""
+        logits = self.sharpness * logits
+        locations = tf.cast(tf.shape(logits)[axis], tf.float32)
+        summed = tf.reduce_logsumexp(logits, axis=axis) - tf.math.log(locations)
+        return summed / self.sharpness
 
     def objective(self, annotations, tokens, rows=None, trace=None):
         """What attention is taught, `[B]`: minus the words' cross-entropies, nats."""
@@ -113,7 +121,7 @@ class Alignment(Reranker):
         logits = tf.cast(logits, tf.float32)
         logits += tf.gather(self.words.bias, tokens)[..., None]
         usual = tf.math.log(tf.maximum(tf.gather(self.share, tokens), RARE))
-        support = tf.math.log_sigmoid(_log_mean_exp(logits, axis=-1)) - usual
+        support = tf.math.log_sigmoid(self._has(logits, axis=-1)) - usual
         support = tf.where(tokens != PAD, support, 0.0)
         return tf.nn.log_softmax(self.sharpness * logits), support
 
@@ -130,18 +138,32 @@ class Alignment(Reranker):
         """Whether `fit` has been here."""
         return bool((keras.ops.convert_to_numpy(self.share) < 1).any())
 
-    def fit(self, captioner, inputs, key, captions, *, seed=17, verbose="auto"):
+    def fit(
+        self, captioner, inputs, key, captions, *, trunk=None, seed=17, verbose="auto"
+    ):
         """Learns the words of the captions of images, from the images as wholes.
 
-        Where `inputs` are pixels, what is trainable of the trunk learns along, in a
-        tenth of the steps' length, and half of the images are mirrored.
+        Args:
+            captioner, inputs, key, captions, seed, verbose: see `Reranker.fit`.
+            trunk: a Keras model from records of `inputs` to features, as maps, which
+                learns along at `TRUNK_RATE`; `None` = they are features.
         """
-        bags = _Bags(captioner.vocabulary, inputs, key, captions, seed)
-        self.share.assign(bags.share())
+
+        def features_of(records):
+            if trunk is None:
+                return captioner.network.features_of({key: records})
+            maps = trunk(tf.cast(records, tf.float32), training=False)
+            return tf.reshape(maps, [-1, captioner.encoder.locations, maps.shape[-1]])
+
+        bags = _Bags(captioner.vocabulary, inputs, captions, seed)
+        share = bags.share()
+        self.share.assign(share)
+        self.words.bias.assign(np.log(np.maximum(share, RARE)))  # as any image's
         self.trainable = self.hidden.trainable = self.words.trainable = True
-        learner = _Learner(captioner, self)
+        learner = _Learner(self, captioner.encoder, features_of, trunk)
         learner.compile(
             optimizer=_adam(RATE, len(bags)),
+            tail_optimizer=_adam(TRUNK_RATE * RATE, len(bags)),
             loss=keras.losses.BinaryCrossentropy(from_logits=True),
             jit_compile=False,
         )
@@ -160,60 +182,53 @@ class Alignment(Reranker):
         }
 
 
-def _log_mean_exp(logits, axis):
-    """A maximum that lets every location learn something."""
-    locations = tf.cast(tf.shape(logits)[axis], logits.dtype)
-    return tf.reduce_logsumexp(logits, axis=axis) - tf.math.log(locations)
-
-
 def _adam(rate, steps):
     falling = keras.optimizers.schedules.CosineDecay(rate, PASSES * steps, 0.02)
     return keras.optimizers.Adam(falling)
 
 
 class _Learner(keras.Model):
-    """From a batch of images to which words their captions have.
+    """From records of images to which words their captions have.
 
     The trunk's steps are shorter: Adam's do not depend on the scale of the gradient, so
     it has an Adam of its own.
     """
 
-    def __init__(self, captioner, alignment):
+    def __init__(self, alignment, encoder, features_of, trunk):
         super().__init__(autocast=False)
-        self.network, self.alignment = captioner.network, alignment
+        self.alignment, self.encoder = alignment, encoder
+        self.features_of = features_of
+        self.head = alignment.trainable_variables
+        self.tail = [] if trunk is None else trunk.trainable_variables
 
-    def compile(self, **options):
-        """As Keras', with the trunk's optimizer."""
-        super().compile(**options)
-        self.trunk = self.network.encoder.trunk_variables
-        self.head = self.alignment.trainable_variables
-        self.optimizer.build(self.head)
-        config = self.optimizer.get_config()
-        config["learning_rate"]["config"]["initial_learning_rate"] *= TRUNK_RATE
-        self.trunk_optimizer = type(self.optimizer).from_config(config)
-        self.trunk_optimizer.build(self.trunk)
+    def compile(self, optimizer, tail_optimizer, **options):
+        """As Keras', with an optimizer of the trunk's own."""
+        super().compile(optimizer=optimizer, **options)
+        self.tail_optimizer = tail_optimizer
+        optimizer.build(self.head)
+        tail_optimizer.build(self.tail)
 
     def train_step(self, data):
         """One update of the alignment, and of the trunk."""
-        batch, shares = data
+        records, shares = data
         with tf.GradientTape() as tape:
-            features = self.network.features_of(batch, training=True)
-            logits = self.alignment(self.network.encoder(features), training=True)
+            annotations = self.encoder(self.features_of(records))
+            logits = self.alignment(annotations, training=True)
             # The mean over words would be of another size in every vocabulary.
             loss = logits.shape[-1] * self.compute_loss(y=shares, y_pred=logits)
-        found = tape.gradient(loss, [*self.head, *self.trunk])
+        found = tape.gradient(loss, [*self.head, *self.tail])
         self.optimizer.apply(found[: len(self.head)], self.head)
-        if self.trunk:
-            self.trunk_optimizer.apply(found[len(self.head) :], self.trunk)
+        if self.tail:
+            self.tail_optimizer.apply(found[len(self.head) :], self.tail)
         return {"loss": loss}
 
 
 class _Bags(keras.utils.PyDataset):
     """Batches of images, and which share of the captions of each has which word."""
 
-    def __init__(self, vocabulary, inputs, key, captions, seed):
+    def __init__(self, vocabulary, inputs, captions, seed):
         super().__init__()
-        self.inputs, self.key, self.size = inputs, key, len(vocabulary)
+        self.inputs, self.size = inputs, len(vocabulary)
         self.words = [
             [np.unique(vocabulary.encode(caption)) for caption in group]
             for group in captions
@@ -236,12 +251,8 @@ class _Bags(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         images = np.sort(self.order[index * IMAGES : (index + 1) * IMAGES])
-        records = self.inputs.read(images)
-        if self.key == "image":
-            mirrored = self.random.random(len(records)) < 0.5
-            records[mirrored] = records[mirrored, :, ::-1]
         shares = np.zeros((len(images), self.size), "float32")
         for row, image in zip(shares, images, strict=True):
             for words in self.words[image]:
                 row[words] += 1 / len(self.words[image])
-        return {self.key: records}, shares
+        return self.inputs.read(images), shares

@@ -130,7 +130,7 @@ def _prepare(captioner, recipe, plan, training, cache_dir, seed, run, verbose):
         return
     inputs, key = cached_inputs(captioner, training, cache_dir)
     if key == "annotations":
-        adapt(captioner, inputs, key, seed)
+        adapt(captioner, inputs, seed)
 
 
 def _epochs(session, settings):
@@ -184,7 +184,12 @@ def _fit(session, schedule, epoch, checkpoints):
     """The rest of one epoch of updates; what they came to."""
     step, per_epoch = checkpoints.progress.step, schedule.steps_per_epoch
     # Features while the trunk is frozen, then pixels.
-    inputs, key = cached_inputs(session.captioner, session.training, session.cache_dir)
+    inputs, key = cached_inputs(
+        session.captioner,
+        session.training,
+        session.cache_dir,
+        mirrored=session.recipe.data.mirrored,
+    )
     logs = session.captioner.fit(
         pipeline.training_batches(inputs, schedule, key=key, start_step=step),
         initial_epoch=epoch,

@@ -4,10 +4,15 @@ A stage is a class and one line in `STAGES`; a recipe says which of them, in whi
 order, and for how long.
 """
 
-import numpy as np
+import functools
 
+import numpy as np
+import tensorflow as tf
+
+from sat_tf.datasets import cache
+from sat_tf.datasets.pipeline import Mirrored
 from sat_tf.estimators import Soft
-from sat_tf.evaluation.evaluate import cached_inputs
+from sat_tf.evaluation.evaluate import cached_inputs, weights_fingerprint
 from sat_tf.recipes.base import make
 
 SAMPLE = 512  # images whose features the encoder is standardised by
@@ -89,35 +94,59 @@ class See(Stage):
 
     def prepare(self, captioner, split, cache_dir, *, seed, verbose):
         """Fits the rerankers that locate words."""
-        encoder = captioner.encoder
+        options = {"seed": seed, "verbose": verbose}
         if self.trunk_from:
-            trained = encoder.network.trainable
-            encoder.train_from(self.trunk_from)
-        inputs, key = cached_inputs(captioner, split, cache_dir)
-        adapt(captioner, inputs, key, seed)
+            front, trunk = captioner.encoder.split(self.trunk_from)
+            inputs, key = self._maps(captioner, split, cache_dir, front), "maps"
+            options["trunk"] = trunk
+            trunk.trainable = True
+            adapt(captioner, inputs, seed, trunk)
+        else:
+            inputs, key = cached_inputs(captioner, split, cache_dir)
+            adapt(captioner, inputs, seed)
         for reranker in captioner.rerankers:
             if reranker.locates:
-                options = {"seed": seed, "verbose": verbose}
                 reranker.fit(captioner, inputs, key, split.captions, **options)
         if self.trunk_from:
-            encoder.network.trainable = trained
+            trunk.trainable = False
         return True
 
+    def _maps(self, captioner, split, cache_dir, front):
+        """What the end of a trunk sees of the images and of their mirror images."""
+        encoder, weights = captioner.encoder, weights_fingerprint(captioner)
+        plain, mirror = (
+            cache.cache_features(
+                split,
+                tf.function(functools.partial(_look, front, mirrored), autograph=False),
+                record_shape=front.output_shape[1:],
+                fingerprint=f"{weights} before {self.trunk_from}, mirrored {mirrored}",
+                size=encoder.image_size,
+                mode=encoder.resize_mode,
+                cache_dir=cache_dir,
+            )
+            for mirrored in (False, True)
+        )
+        return Mirrored(plain, mirror.read)
 
-def adapt(captioner, inputs, key, seed):
+
+def _look(front, mirrored, images):
+    return front(images[:, :, ::-1] if mirrored else images, training=False)
+
+
+def adapt(captioner, inputs, seed, trunk=None):
     """Standardises the features of a captioner, by a sample of the training images.
 
     Args:
-        captioner: a `ShowAttendTell`. inputs, key: from `cached_inputs`.
+        captioner: a `ShowAttendTell`. inputs: from `cached_inputs`.
         seed: of the sample.
+        trunk: from records of `inputs` to features; `None` = they are features.
     """
     size = min(SAMPLE, len(inputs))
     rows = np.sort(np.random.default_rng(seed).choice(len(inputs), size, replace=False))
-    features = [
-        captioner.network.features_of({key: inputs.read(rows[at : at + 32])})
-        for at in range(0, size, 32)
-    ]
-    captioner.encoder.adapt(np.concatenate(features))
+    records = inputs.read(rows)
+    if trunk is not None:
+        records = trunk.predict(records.astype("float32"), batch_size=32, verbose=0)
+    captioner.encoder.adapt(records)
 
 
 class WarmUp(Stage):
