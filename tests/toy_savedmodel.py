@@ -114,7 +114,8 @@ class Explaining(Toy):
             "known": tf.reduce_any(words[..., None] == WORDS, -1),
             "locations": tf.argmax(evidence, -1, tf.int32),
             "evidence": tf.reshape(evidence, shape),
-            "support": tf.where(is_colour & (words != colour), -3.0, 0.5),
+            # No picture has much to do with words such as "a".
+            "support": tf.where(is_colour & (words != colour), -3.0, -0.1),
             "log_p_word": tf.fill(tf.shape(words), -0.5),
             "error": error,
         }

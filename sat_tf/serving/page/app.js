@@ -8,7 +8,9 @@ const MAX_BYTES = 8e6; // larger photographs are scaled down before they are sen
 const MAX_SIDE = 2048;
 const CELL = "#ffb03b";
 const BEST = 5; // captions that are shown at first
-const AGAINST = 0; // nats: below it the photograph speaks against a word
+// Nats, as in sat_tf/cli/explain.py: half as probable with this photograph as with others.
+// Of words such as "the" the support is a little above 0 or below it.
+const AGAINST = -0.7;
 const OWN = ["own-error", "said", "found"]; // the answer to a sentence of one's own
 
 let models = {};
