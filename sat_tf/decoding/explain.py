@@ -77,11 +77,11 @@ def explain(captioner, features, tokens):
     rule = captioner.options().attention
     rule = "expected" if rule == "expected" else "argmax"
     log_p_word, alpha, states = _spoken(captioner.network, features, tokens, rule)
-    annotations = captioner.encoder(features)
     locating = [each for each in captioner.rerankers if each.locates]
     if locating:
-        log_evidence, support = locating[0].locate(annotations, tokens)
+        log_evidence, support = locating[0].locate(captioner.encoder(features), tokens)
     else:
+        annotations = captioner.network.annotations(features)
         joint = tf.math.log(alpha) + _from_everywhere(
             captioner.network, annotations, tokens, states
         )

@@ -13,7 +13,7 @@ RATE = 1e-3  # of Adam, falling on a cosine to a fiftieth
 TRUNK_RATE = 0.1  # of that, for a trunk that is trained along
 IMAGES = 32  # per batch
 RARE = 1e-4  # share of the captions that a word is taken to be in at least
-IN_FULL = np.log(3.0)  # nats of support from which a word is taught in full
+IN_FULL = np.log(3)  # nats of support from which a word is taught in full
 
 
 @keras.saving.register_keras_serializable("sat_tf")

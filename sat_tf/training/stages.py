@@ -99,6 +99,8 @@ class See(Stage):
             front, trunk = captioner.encoder.split(self.trunk_from)
             inputs, key = self._maps(captioner, split, cache_dir, front), "maps"
             options["trunk"] = trunk
+            # Keras hands on to the layers, which are frozen, only what is a change.
+            trunk.trainable = False
             trunk.trainable = True
             adapt(captioner, inputs, seed, trunk)
         else:
