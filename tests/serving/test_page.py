@@ -393,12 +393,12 @@ def test_a_sentence_fits_a_phone(explaining):
     explaining.set_viewport_size(PHONE)
     say(explaining, "a shape on red and a zebra beside the blue and blue")
     words = own_words(explaining)
-    expect(words).to_have_count(11)
+    expect(words).to_have_count(12)
     words.nth(1).click()
     expect(explaining.locator("#look")).to_have_css("opacity", "1")
     screenshot(explaining, "phone_own")
     assert explaining.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    for i in range(11):
+    for i in range(12):
         box = words.nth(i).bounding_box()
         assert box["height"] >= 24 and box["width"] >= 24
     box = explaining.get_by_role("button", name="Find it").bounding_box()
