@@ -21,10 +21,11 @@ from sat_tf.estimators import ESTIMATORS, Reinforce, Soft
 from sat_tf.evaluation.evaluate import predict
 from sat_tf.model.initial_state import FromMean
 from sat_tf.presets import storage
+from sat_tf.reranking import RERANKERS
 from sat_tf.reranking.detection import Detection
 from sat_tf.reranking.grounding import Grounding
 
-LEARNED = {"detection": Detection, "grounding": Grounding}
+LEARNED = {name: kind for name, kind in RERANKERS.items() if kind.learns}
 
 
 def dataset(data):

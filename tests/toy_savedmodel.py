@@ -87,6 +87,43 @@ class Toy(tf.Module):
         }
 
 
+class Explaining(Toy):
+    """Finds the shape in its brightest cells, and a colour if it is the image's."""
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.string, "image_bytes"),
+            tf.TensorSpec([None], tf.string, "caption"),
+        ]
+    )
+    def explain(self, image_bytes, caption):
+        pixels, error = decode(image_bytes)
+        annotations = self.look(pixels)
+        split = tf.strings.split(tf.strings.lower(caption))
+        words, number = split.to_tensor(""), tf.cast(split.row_lengths(), tf.int32)
+        error = tf.where((error == "") & (number == 0), "Say more.", error)
+        channel = tf.argmax(tf.reduce_mean(annotations, 1), -1, tf.int32)
+        colour = tf.gather(WORDS, channel + 3)[:, None]
+        is_colour = tf.reduce_any(words[..., None] == WORDS[3:], -1)
+        logits = 20 * tf.reduce_sum(annotations, -1)[:, None]
+        evidence = tf.nn.softmax(tf.repeat(logits, tf.shape(words)[1], axis=1))
+        shape = tf.concat([tf.shape(words), [GRID, GRID]], 0)
+        return {
+            "words": words,
+            "length": number,
+            "known": tf.reduce_any(words[..., None] == WORDS, -1),
+            "locations": tf.argmax(evidence, -1, tf.int32),
+            "evidence": tf.reshape(evidence, shape),
+            # No picture has much to do with words such as "a".
+            "support": tf.where(is_colour & (words != colour), -3.0, -0.1),
+            "log_p_word": tf.fill(tf.shape(words), -0.5),
+            "error": error,
+        }
+
+    def signatures(self):
+        return {**super().signatures(), "explain": self.explain}
+
+
 def decode(image_bytes):
     """Pixels `[B, 32, 32, 3]` and errors `[B]`; a broken image fails the whole run."""
 

@@ -77,11 +77,11 @@ def explain(captioner, features, tokens):
     rule = captioner.options().attention
     rule = "expected" if rule == "expected" else "argmax"
     log_p_word, alpha, states = _spoken(captioner.network, features, tokens, rule)
-    annotations = captioner.encoder(features)
     locating = [each for each in captioner.rerankers if each.locates]
     if locating:
-        log_evidence, support = locating[0].locate(annotations, tokens)
+        log_evidence, support = locating[0].locate(captioner.encoder(features), tokens)
     else:
+        annotations = captioner.network.annotations(features)
         joint = tf.math.log(alpha) + _from_everywhere(
             captioner.network, annotations, tokens, states
         )
@@ -130,10 +130,18 @@ def _batch_first(x):
 
 
 def _from_everywhere(network, annotations, tokens, states):
-    """log p(y_t | s_t = i) `[B, T, L]`, each word spoken from every location."""
-    contexts = tf.transpose(annotations, [1, 0, 2])[:, None, :, None]
-    log_p = network.score({"tokens": tokens}, states, contexts)[:, 0]
-    return tf.transpose(tf.cast(log_p, tf.float32), [1, 2, 0])
+    """log p(y_t | s_t = i) `[B, T, L]`, each word spoken from every location.
+
+    One location after the other: of all at once the word logits would be gigabytes.
+    """
+
+    def spoken_from(context):
+        log_p = network.score({"tokens": tokens}, states, context[None, None, :, None])
+        return tf.cast(log_p[0, 0], tf.float32)
+
+    contexts = tf.transpose(annotations, [1, 0, 2])
+    log_p = tf.map_fn(spoken_from, contexts, fn_output_signature=tf.float32)
+    return tf.transpose(log_p, [1, 2, 0])
 
 
 def explain_captions(captioner, images, captions):
@@ -146,7 +154,9 @@ def explain_captions(captioner, images, captions):
     Raises:
         ValueError: not one caption for each image, or one without words.
     """
-    captions = [captions] if isinstance(captions, str) else list(captions)
+    if isinstance(captions, str | bytes) or not np.iterable(captions):
+        captions = [captions]
+    captions = list(captions)
     for caption in captions:
         if not isinstance(caption, str) or not tokenise(caption):
             raise ValueError(
@@ -200,9 +210,9 @@ def _explanation(caption, words, tokens, explained, b, grid):
 
 def _graph(captioner):
     """`explain`, traced and kept on the captioner."""
-    graphs = captioner.graphs
-    if explain not in graphs:
-        graphs[explain] = tf.function(
+    graphs, key = captioner.graphs, (explain, captioner.options().attention)
+    if key not in graphs:
+        graphs[key] = tf.function(
             lambda features, tokens: explain(captioner, features, tokens),
             input_signature=[
                 tf.TensorSpec(
@@ -212,4 +222,4 @@ def _graph(captioner):
             ],
             autograph=False,
         )
-    return graphs[explain]
+    return graphs[key]

@@ -26,7 +26,7 @@ _EXPLAINED = {
     "support": "how much more probable the image makes the word than images in "
     "general do, nats; below 0 the image speaks against it",
     "log_p_word": "log-probability of each word after those before it, nats",
-    "error": "as above",
+    "error": "what is wrong with the image or the caption and what to do",
 }
 
 _CARD = """\

@@ -156,7 +156,8 @@ def _explainer(captioner, scope, read):
     )
     def from_bytes(image_bytes, caption):
         features, error = read(image_bytes)
-        tokens, said = words_in_graph.ids(caption, words)
+        tokens, said, number = words_in_graph.ids(caption, words)
+        error = tf.where(error == "", _not_a_caption(number), error)
         with scope():
             explained = explain(captioner, features, tokens)
         evidence = explained.evidence
@@ -174,6 +175,15 @@ def _explainer(captioner, scope, read):
         return {**{k: _where(fine, x) for k, x in outputs.items()}, "error": error}
 
     return from_bytes
+
+
+def _not_a_caption(number):
+    """What is wrong with captions of so many words, string `[B]`."""
+    most = words_in_graph.MAX_WORDS
+    start = f"Expected a caption of 1 to {most} words. Received: "
+    advice = ". Write what the image is said to show."
+    wrong = tf.strings.join([start, tf.strings.as_string(number), advice])
+    return tf.where((number > 0) & (number <= most), "", wrong)
 
 
 def _outputs(decoded, vocabulary, grid):

@@ -15,7 +15,7 @@ IMAGES = 32  # per batch
 RARE = 1e-4  # share of the captions that a word is taken to be in at least
 SPREAD = 0.77  # cells, standard deviation: a thing is seldom in one cell alone
 COMMON = 0.1  # share of the captions from which a word says nothing of its neighbours
-IN_FULL = np.log(3.0)  # nats of support from which a word is taught in full
+IN_FULL = np.log(3)  # nats of support from which a word is taught in full
 
 
 @keras.saving.register_keras_serializable("sat_tf")

@@ -103,7 +103,14 @@ def check(recipe, asked=()):
             )
     Plan(recipe.stages).check(make_estimator(recipe))
     make_initial_state(recipe)
-    _check_decoding(recipe.decoding, make_rerankers(recipe), asked)
+    rerankers = make_rerankers(recipe)
+    if "see" in recipe.stages and not any(each.locates for each in rerankers):
+        raise ValueError(
+            "Expected a reranker that locates words, for stages.see to teach. "
+            f"Received: model.rerankers={', '.join(recipe.model.rerankers) or 'none'}. "
+            "Set model.rerankers.alignment={}, or leave stages.see out."
+        )
+    _check_decoding(recipe.decoding, rerankers, asked)
 
 
 def _check_decoding(decoding, rerankers, asked):
@@ -162,10 +169,10 @@ NEEDS = {
         lambda recipe, _: _beams(recipe) > 1,
     ),
     "model.rerankers": (
-        "stages.fit_rerankers={} or stages.see={}, in which some rerankers learn",
+        "stages.fit_rerankers={}, in which some rerankers learn",
         lambda recipe, _: (
-            {"fit_rerankers", "see"} & set(recipe.stages)
-            or not any(_is_fitted(name) for name in recipe.model.rerankers)
+            "fit_rerankers" in recipe.stages
+            or not any(_waits(name, recipe.stages) for name in recipe.model.rerankers)
         ),
     ),
     "optimizer.encoder_rate": (
@@ -177,8 +184,10 @@ NEEDS = {
 }
 
 
-def _is_fitted(name):
-    return RERANKERS[name].fit is not Reranker.fit
+def _waits(name, stages):
+    """Whether a reranker is still to be fitted when the last epoch is over."""
+    kind = RERANKERS[name]
+    return kind.fit is not Reranker.fit and not ("see" in stages and kind.locates)
 
 
 def _beams(recipe):

@@ -16,6 +16,8 @@ from sat_tf import ShowAttendTell, cli
 from sat_tf.cli.program import COMMANDS
 from sat_tf.presets import storage
 from sat_tf.recipes import Recipe
+from sat_tf.reranking import RERANKERS
+from sat_tf.reranking.alignment import Alignment
 from sat_tf.reranking.detection import Detection
 from sat_tf.reranking.grounding import Grounding
 
@@ -168,6 +170,46 @@ def test_caption_prints_json_and_draws_where_it_looked(run, here, capsys):
         assert np.asarray(figure.convert("L")).std() > 1
 
 
+PICTURE = "own/images/test0.png"
+
+
+def test_explain_prints_json_and_draws_where_words_are(run, here, capsys):
+    sentence = "A red square on the zebra's left"
+    asked = ["explain", PICTURE, "--caption", sentence, "--model", str(run)]
+    assert cli.main([*asked, "--json", "--figure", "found.png"]) == 0
+    found = json.loads(capsys.readouterr().out)  # and nothing else
+    (wanted,) = ShowAttendTell.from_preset(run).explain(PICTURE, sentence)
+    assert (found["image"], found["caption"]) == (PICTURE, sentence)
+    assert found["words"] == "a red square on the zebra 's left".split()
+    assert found["known"] == [True] * 5 + [False] * 2 + [True]
+    assert found["locations"] == wanted.locations.tolist()
+    for name in ("evidence", "support", "log_p_word"):
+        np.testing.assert_allclose(found[name], getattr(wanted, name), atol=1e-4)
+    assert list(np.shape(found["evidence"])) == [8, *found["grid"]]
+    with PIL.Image.open("found.png") as figure:
+        assert min(figure.size) > 100
+        assert np.asarray(figure.convert("L")).std() > 1
+
+
+def test_explain_for_people(run, here, capsys):
+    asked = ["explain", PICTURE, "--caption", "a red zebra", "--model", str(run)]
+    assert cli.main(asked) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["a", "red", "zebra"]
+    for line in lines:
+        assert re.search(r"row \d+, column \d+ of \d+ x \d+", line)
+    for line in lines[:2]:
+        assert re.search(r"the image .+ \([+-]\d+\.\d nats\)$", line)
+    assert lines[2].endswith("unknown to the vocabulary")
+
+
+def test_what_explain_refuses(run, here, capsys):
+    said = refused(capsys, "explain", PICTURE, "--caption", " . ", "--model", run)
+    assert "strings with a word or more. Received: ' . '" in said
+    said = refused(capsys, "explain", "no.png", "--caption", "a", "--model", run)
+    assert "no.png" in said and "Expected" in said
+
+
 def test_caption_for_people(run, here, capsys):
     status = cli.main(
         ["caption", "own/images/test0.png", "--model", str(run), "--attention=sample"]
@@ -232,12 +274,13 @@ def test_consensus_is_the_captioners_own_unless_told(said, used, run, here, caps
     "told, used",
     [([], 2.0), (["--detection", "0.5"], 0.5), (["--consensus", "off"], None)],
 )
-@pytest.mark.parametrize("name", ["detection", "grounding"])
+@pytest.mark.parametrize("name", ["alignment", "detection", "grounding"])
 def test_opinions_are_the_captioners_own_unless_told(
     name, told, used, run, here, capsys
 ):
     told = [word.replace("detection", name) for word in told]
-    captioner = small_captioner(rerankers=[Detection(3), Grounding(3)])
+    rerankers = [Alignment(3), Detection(3), Grounding(3)]
+    captioner = small_captioner(rerankers=rerankers)
     captioner.encoder.resize_mode = "squash"
     ranked = {"beam": 3, "rerank": {"consensus": 0.3, name: 2.0}}
     captioner.decoder_options = {"decoder": "beam", **ranked}
@@ -248,7 +291,7 @@ def test_opinions_are_the_captioners_own_unless_told(
     assert (scores["beam"], scores["rerank"].get(name)) == (3, used)
 
 
-@pytest.mark.parametrize("asked", ["--consensus", "--detection", "--grounding"])
+@pytest.mark.parametrize("asked", [f"--{name}" for name in RERANKERS])
 def test_greedy_has_nobody_to_agree_with(asked, run, here, capsys):
     out = ["--data", "own", "--out", "refused"]
     said = refused(capsys, "evaluate", run, *out, asked, "0.3", "--beam", "1")

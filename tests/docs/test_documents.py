@@ -302,6 +302,11 @@ RUN = {
     "sat-tf caption beach.jpg --model run --figure look.png": (
         ["caption", PICTURE, "--model", "run", "--figure", "look.png"]
     ),
+    "sat-tf explain beach.jpg --caption a dog on the sand --model run "
+    "--figure found.png": (
+        ["explain", PICTURE, "--caption", "a dog on the sand", "--model", "run"]
+        + ["--figure", "found.png"]
+    ),
     "sat-tf export run --out saved_models/beach": (
         ["export", "run", "--out", "saved_models/beach"]
     ),
@@ -343,10 +348,12 @@ def test_the_commands_run(monkeypatch, capsys):
     monkeypatch.chdir(own_run.workplace())
     for name in ("PATH", "SAT_TF_CACHE", "TFDS_DATA_DIR"):
         monkeypatch.setenv(name, own_run.environment()[name])
+    told = {" ".join(words) for words in COMMANDS}
     for line, given in RUN.items():
-        assert tuple(line.split()) in COMMANDS, line
+        assert line in told, line
         assert program.main(list(given)) == 0, (line, capsys.readouterr().err)
     assert os.path.getsize("look.png") > 10_000
+    assert os.path.getsize("found.png") > 10_000
     assert pathlib.Path("scores", "predictions.json").is_file()
     assert pathlib.Path("saved_models/beach/1/saved_model.pb").is_file()
 

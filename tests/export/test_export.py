@@ -13,7 +13,7 @@ import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from pictures import encode, picture
 from serving_server import running
-from small_captioner import small_captioner
+from small_captioner import WORDS, small_captioner
 from tensorflow.core.framework import tensor_pb2
 
 from sat_tf import cli
@@ -164,16 +164,18 @@ def test_tensorflows_command_line_runs_it(captioner, folder, tmp_path):
 
 
 def test_servers_may_join_requests(captioner, loaded):
-    """Batch first everywhere, and open in nothing else but for pixels of any size."""
+    """Batch first everywhere; else open are only pixels, and captions to explain."""
     assert set(loaded.signatures) == {
-        *("serving_default", "greedy", "beam", "images", "annotations")
+        *("serving_default", "greedy", "beam", "images", "annotations", "explain")
     }
     for name, signature in loaded.signatures.items():
-        (spec,) = signature.structured_input_signature[1].values()
-        assert spec.shape[0] is None
-        assert name == "images" or None not in spec.shape[1:]
+        for spec in signature.structured_input_signature[1].values():
+            assert spec.shape[0] is None
+            assert name == "images" or None not in spec.shape[1:]
         for key, output in signature.structured_outputs.items():
-            assert output.shape[0] is None and None not in output.shape[1:]
+            assert output.shape[0] is None
+            # Captions that are explained are as long as the longest of them.
+            assert name == "explain" or None not in output.shape[1:]
             assert not key.endswith("_bytes")
     alpha = loaded.signatures["beam"].structured_outputs["alpha"]
     assert alpha.shape.as_list() == [None, 6, *captioner.grid]
@@ -213,6 +215,7 @@ def test_consensus_goes_along_and_the_card_says_so(tmp_path):
 @pytest.mark.parametrize(
     "name, meaning",
     [
+        ("alignment", "how far a beam says the words that places of the image show"),
         ("detection", "the words that are expected of the image as a whole"),
         ("grounding", "the locations that a beam looked at say its words"),
     ],
@@ -343,22 +346,25 @@ def warm_up(folder, model):
     path = folder / "assets.extra" / "tf_serving_warmup_requests"
     for record in tf.data.TFRecordDataset(str(path)):
         request = prediction_log().FromString(record.numpy()).predict_log.request
-        (entry,) = request.inputs
-        value = tf.make_ndarray(tensor_pb2.TensorProto.FromString(entry.value))
         signature = model.signatures[request.model_spec.signature_name]
-        spec = signature.structured_input_signature[1][entry.key]
-        answer = signature(**{entry.key: tf.constant(value, spec.dtype)})
-        yield request.model_spec, answer
+        specs = signature.structured_input_signature[1]
+        inputs = {}
+        for entry in request.inputs:
+            value = tf.make_ndarray(tensor_pb2.TensorProto.FromString(entry.value))
+            inputs[entry.key] = tf.constant(value, specs[entry.key].dtype)
+        yield request.model_spec, signature(**inputs)
 
 
 def test_warming_up_runs_every_signature(folder, loaded):
     warmed = {}
     for spec, answer in warm_up(folder, loaded):
         assert spec.name == "small"
-        warmed[spec.signature_name] = answer["caption"].numpy()
+        words = "words" if spec.signature_name == "explain" else "caption"
+        warmed[spec.signature_name] = answer[words].numpy()
         assert answer["error"].numpy().tolist() == [b""]
     assert set(warmed) == set(loaded.signatures)
     assert warmed["serving_default"] == warmed["annotations"]
+    assert [w.decode() for w in warmed["explain"][0]] == WORDS
 
 
 def test_what_lies_beside(captioner, folder):

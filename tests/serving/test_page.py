@@ -11,7 +11,7 @@ import shutil
 
 import pytest
 from serving_server import running, toy_models
-from toy_savedmodel import Toy, export, picture
+from toy_savedmodel import Explaining, Toy, export, picture
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is missing")
 CHROMIUM = shutil.which("chromium")
@@ -38,6 +38,7 @@ def url(tmp_path_factory):
     shutil.copytree(toy_models(), root, dirs_exist_ok=True)
     for n_beams in 5, 6, 40:
         export(Toy(n_beams=n_beams), root / f"{n_beams}-beams" / "1")
+    export(Explaining(), root / "explaining" / "1")
     with running(root) as (url, _):
         yield url
 
@@ -269,3 +270,136 @@ def test_a_phone_shows_everything_without_scrolling_sideways(page):
     expect(page.locator("#beams li:visible")).to_have_count(40)
     screenshot(page, "phone_beams")
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+# ------------------------------------------------------------ a sentence of one's own
+
+
+@pytest.fixture
+def explaining(page):
+    """The page with a photograph, and a model that explains."""
+    page.get_by_role("combobox").select_option("explaining")
+    choose(page)
+    expect(page.get_by_role("status")).to_have_text("Caption: a shape on a blue")
+    return page
+
+
+def say(page, sentence):
+    page.get_by_label("Say it yourself").fill(sentence)
+    page.get_by_role("button", name="Find it").click()
+
+
+def own_words(page):
+    return page.get_by_role("group", name="Your sentence, word by word").locator(
+        "button"
+    )
+
+
+def test_a_sentence_of_ones_own_shows_where_its_words_are(explaining):
+    say(explaining, "A red shape on zebra blue")
+    words = own_words(explaining)
+    expect(words).to_have_text(["a", "red", "shape", "on", "zebra", "blue"])
+    expect(explaining.locator("#found")).to_have_text(
+        "Not in the picture: “red”. Unknown to the model: “zebra”. "
+        "Move over a word, or tab to it, to see where the model finds it."
+    )
+    words.nth(2).hover()
+    expect(explaining.locator("#look")).to_have_css("opacity", "1")
+    expect(explaining.locator("#found")).to_contain_text(
+        "“shape”: found at row 1 of 4, column 2 of 4, with probability"
+    )
+    screenshot(explaining, "own")
+    left, width = (480 - 280) / 2 / 480, 280 / 480
+    top, height = (320 - 280) / 2 / 320, 280 / 320
+    there, elsewhere = light(
+        explaining,
+        [left + width * 1.5 / 4, top + height * 0.5 / 4],
+        [left + width * 3.5 / 4, top + height * 3.5 / 4],
+    )
+    assert there > elsewhere + 100
+    words.nth(1).hover()
+    expect(explaining.locator("#found")).to_contain_text("“red”: not in the picture")
+    expect(words.nth(1)).to_have_css("text-decoration-line", "line-through")
+    words.nth(4).hover()  # of which it knows nothing, and so shows nothing
+    expect(explaining.locator("#found")).to_contain_text(
+        "“zebra”: a word that the model does not know"
+    )
+    expect(explaining.locator("#look")).to_have_css("opacity", "0")
+    caption = explaining.locator("#words button")  # and the model's own is still there
+    caption.nth(4).hover()
+    expect(explaining.locator("#where")).to_contain_text("“blue”: looked at row 1")
+
+
+def test_a_sentence_is_asked_by_keyboard_and_read_out(explaining):
+    sentence = explaining.get_by_label("Say it yourself")
+    explaining.locator("#words button").last.focus()
+    explaining.keyboard.press("Tab")
+    expect(sentence).to_be_focused()
+    explaining.keyboard.type("red shape")
+    explaining.keyboard.press("Enter")
+    expect(explaining.get_by_role("status")).to_contain_text(
+        "Not in the picture: “red”"
+    )
+    words = own_words(explaining)
+    expect(sentence).to_be_focused()
+    explaining.keyboard.press("Tab")
+    expect(explaining.get_by_role("button", name="Find it")).to_be_focused()
+    explaining.keyboard.press("Tab")
+    expect(words.nth(0)).to_be_focused()
+    expect(words.nth(0)).to_have_accessible_name(
+        "red: not in the picture; most like it is row 1 of 4, column 2 of 4"
+    )
+    explaining.keyboard.press("ArrowRight")
+    expect(words.nth(1)).to_be_focused()
+    expect(words.nth(1)).to_have_accessible_name(
+        re.compile(
+            r"^shape: found at row 1 of 4, column 2 of 4, with probability \d+%$"
+        )
+    )
+    expect(explaining.locator("#look")).to_have_css("opacity", "1")
+
+
+def test_only_models_that_explain_are_given_a_sentence(page):
+    own = page.get_by_label("Say it yourself")
+    expect(own).to_be_hidden()  # no photograph yet
+    choose(page)
+    expect(page.locator("#words button")).to_have_count(5)
+    expect(own).to_be_hidden()
+    page.get_by_role("combobox").select_option("explaining")
+    expect(own).to_be_visible()
+    say(page, "a shape")
+    expect(own_words(page)).to_have_count(2)
+    choose(page)  # another photograph: what was said of the last one is gone
+    expect(page.locator("#words button")).to_have_count(5)
+    expect(own).to_have_value("a shape")
+    expect(own_words(page)).to_have_count(0)
+    page.get_by_role("combobox").select_option("toy")
+    expect(own).to_be_hidden()
+
+
+def test_a_sentence_without_words_is_explained_and_the_next_one_works(explaining):
+    explaining.get_by_role("button", name="Find it").click()
+    expect(explaining.locator("#sentence:invalid")).to_be_focused()
+    complaints = len(explaining.complaints)
+    say(explaining, "  ")
+    expect(explaining.get_by_role("alert")).to_have_text("Say more.")
+    del explaining.complaints[complaints:]  # Chromium's own note on a status of 400
+    say(explaining, "a shape")
+    expect(own_words(explaining)).to_have_count(2)
+    expect(explaining.get_by_role("alert")).to_be_hidden()
+
+
+def test_a_sentence_fits_a_phone(explaining):
+    explaining.set_viewport_size(PHONE)
+    say(explaining, "a shape on red and a zebra beside the blue and blue")
+    words = own_words(explaining)
+    expect(words).to_have_count(12)
+    words.nth(1).click()
+    expect(explaining.locator("#look")).to_have_css("opacity", "1")
+    screenshot(explaining, "phone_own")
+    assert explaining.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    for i in range(12):
+        box = words.nth(i).bounding_box()
+        assert box["height"] >= 24 and box["width"] >= 24
+    box = explaining.get_by_role("button", name="Find it").bounding_box()
+    assert box["height"] >= 24

@@ -135,6 +135,19 @@ REFUSED = [
         "Expected an option that decoding takes: decoder, beam, attention",
     ),
     (
+        ("stages.see={}",),
+        "Expected a reranker that locates words, for stages.see to teach. Received: "
+        "model.rerankers=none. Set model.rerankers.alignment={}, or leave",
+    ),
+    (
+        ("stages.see.trunk_from=x", "model.rerankers.detection.hidden_size=3"),
+        "Received: model.rerankers=detection. Set model.rerankers.alignment={}",
+    ),
+    (
+        ("model.rerankers.alignment.hidden_size=3",),
+        "Expected stages.fit_rerankers={}, in which some rerankers learn",
+    ),
+    (
         ("decoding.decoder=beam", "decoding.rerank.detection=3"),
         "Expected consensus beside detection",
     ),
@@ -169,6 +182,16 @@ def test_what_a_recipe_brings_along_is_no_mistake(name, estimator):
         "stages.warm_up.epochs": "0",
     }
     building.refuse_unheard(recipe.replace(off), off)  # as much as to say: without
+
+
+@pytest.mark.parametrize("stage", ["see", "fit_rerankers"])
+def test_an_alignment_learns_first_or_last(stage):
+    change = {"model.rerankers.alignment.hidden_size": 3, f"stages.{stage}": {}}
+    recipe = RECIPES["scenes"].replace(change)
+    building.refuse_unheard(recipe, change)
+    assert list(recipe.stages)[0 if stage == "see" else -1] == stage
+    (alignment,) = building.build(recipe, [["a red dog"]]).rerankers
+    assert alignment.hidden_size == 3 and alignment.locates
 
 
 def test_what_a_recipe_says_reaches_the_captioner():

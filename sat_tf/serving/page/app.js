@@ -1,5 +1,6 @@
 // The page of `sat-tf serve`: a photograph goes in, a caption comes out, and every word
-// shows the cell the model looked at. No libraries, no build step, no other host.
+// shows the cell the model looked at. A sentence of one's own goes in too, and every word
+// shows where the model finds it. No libraries, no build step, no other host.
 
 const $ = (id) => document.getElementById(id);
 const READABLE = ["image/jpeg", "image/png", "image/gif", "image/bmp"];
@@ -7,10 +8,14 @@ const MAX_BYTES = 8e6; // larger photographs are scaled down before they are sen
 const MAX_SIDE = 2048;
 const CELL = "#ffb03b";
 const BEST = 5; // captions that are shown at first
+// Nats, as in sat_tf/cli/explain.py: half as probable with this photograph as with others.
+// Of words such as "the" the support is a little above 0 or below it.
+const AGAINST = -0.7;
+const OWN = ["own-error", "said", "found"]; // the answer to a sentence of one's own
 
 let models = {};
-let current = null; // {row, shown}: the model's answer and the word shown now
 let request = null; // the AbortController of the question that is under way
+let asking = null; // and that of the sentence of one's own
 
 start();
 
@@ -31,7 +36,12 @@ async function start() {
   };
   $("file").onchange = () => take($("file").files[0]);
   listenForFiles();
-  listenToWords();
+  listenToWords($("words"), $("where"));
+  listenToWords($("said"), $("found"));
+  $("own").onsubmit = (event) => {
+    event.preventDefault();
+    explain();
+  };
   const isFolded = () => $("more").getAttribute("aria-expanded") === "false";
   $("more").onclick = () => unfold(isFolded());
   showExamples();
@@ -104,8 +114,11 @@ async function caption() {
   $("status").textContent = "Looking…";
   $("status").classList.add("busy");
   try {
-    const row = await predict(await encode($("photo").file), signal);
-    if (row.error) throw new Error(row.error);
+    const row = await predict(
+      knows("beam") ? "beam" : "serving_default",
+      { b64: await encode($("photo").file) },
+      signal,
+    );
     show(row);
   } catch (error) {
     if (!signal.aborted) fail(error.message);
@@ -113,20 +126,20 @@ async function caption() {
   if (!signal.aborted) $("status").classList.remove("busy");
 }
 
-async function predict(b64, signal) {
-  const beam = models[model()].signatures.includes("beam");
+const knows = (signature) => models[model()].signatures.includes(signature);
+
+async function predict(signature_name, instance, signal) {
   const answer = await fetch(`/v1/models/${encodeURIComponent(model())}:predict`, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({
-      signature_name: beam ? "beam" : "serving_default",
-      instances: [{ b64 }],
-    }),
+    body: JSON.stringify({ signature_name, instances: [instance] }),
     signal,
   });
   const content = await answer.json();
   if (!answer.ok) throw new Error(content.error);
-  return content.predictions[0];
+  const [row] = content.predictions;
+  if (row.error) throw new Error(row.error);
+  return row;
 }
 
 async function encode(file) {
@@ -150,8 +163,9 @@ async function redraw(file) {
 // The answer.
 
 function forget() {
-  current = null;
-  for (const id of ["error", "words", "where", "beams"]) $(id).hidden = true;
+  asking?.abort();
+  const answers = ["error", "words", "where", "beams", "own"];
+  for (const id of [...answers, ...OWN]) $(id).hidden = true;
   $("look").classList.remove("on");
   $("status").classList.remove("done");
 }
@@ -164,10 +178,7 @@ function fail(message) {
 }
 
 function show(row) {
-  current = { row, shown: null };
-  const words = row.words.slice(0, row.length);
-  $("words").replaceChildren(...words.map(wordButton));
-  $("words").hidden = false;
+  showWords($("words"), row, row.alpha, looked);
   $("where").textContent =
     "Move over a word, or tab to it, to see where the model looked.";
   $("where").hidden = false;
@@ -175,31 +186,96 @@ function show(row) {
   $("status").classList.add("done");
   $("photo").alt = `Your photograph. Caption: ${row.caption}`;
   showBeams(row);
+  $("own").hidden = !knows("explain");
 }
 
-function wordButton(word, index) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.textContent = word;
-  button.dataset.index = index;
-  button.setAttribute("aria-label", `${word}: ${describe(index)}`);
-  return button;
+// Buttons in place of words; `maps` has a distribution over the cells for each, and
+// `describe` says of it what it shows.
+function showWords(group, row, maps, describe) {
+  const words = row.words.slice(0, row.length);
+  const buttons = words.map((word, index) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = word;
+    button.cell = cell(row.locations[index], maps[index]);
+    button.map = maps[index];
+    button.told = describe(button, row, index);
+    button.setAttribute("aria-label", `${word}: ${button.told}`);
+    return button;
+  });
+  group.replaceChildren(...buttons);
+  group.hidden = false;
 }
 
-function describe(index) {
-  const alpha = current.row.alpha[index];
-  const [row, column] = cell(index);
-  const percent = Math.round(100 * alpha[row][column]);
-  return (
-    `looked at row ${row + 1} of ${alpha.length}, ` +
-    `column ${column + 1} of ${alpha[0].length}, with probability ${percent}%`
-  );
-}
-
-function cell(index) {
-  const nColumns = current.row.alpha[index][0].length;
-  const location = current.row.locations[index];
+function cell(location, map) {
+  const nColumns = map[0].length;
   return [Math.floor(location / nColumns), location % nColumns];
+}
+
+function looked({ map, cell }) {
+  return `looked at ${place(map, cell)}, with probability ${percent(map, cell)}%`;
+}
+
+function place(map, [row, column]) {
+  return `row ${row + 1} of ${map.length}, column ${column + 1} of ${map[0].length}`;
+}
+
+function percent(map, [row, column]) {
+  return Math.round(100 * map[row][column]);
+}
+
+// A sentence of one's own.
+
+async function explain() {
+  asking?.abort();
+  asking = new AbortController();
+  const { signal } = asking;
+  for (const id of OWN) $(id).hidden = true;
+  $("found").textContent = "Looking…";
+  $("found").hidden = false;
+  try {
+    const image_bytes = { b64: await encode($("photo").file) };
+    const caption = $("sentence").value;
+    const row = await predict("explain", { image_bytes, caption }, signal);
+    showWords($("said"), row, row.evidence, found);
+    $("found").textContent = summary(row);
+    $("status").textContent = $("found").textContent; // read out
+  } catch (error) {
+    if (signal.aborted) return;
+    $("found").hidden = true;
+    $("own-error").textContent = error.message;
+    $("own-error").hidden = false;
+  }
+}
+
+function found(button, { known, support }, index) {
+  const { map, cell } = button;
+  if (!known[index]) {
+    button.classList.add("unknown");
+    button.map = null; // of a word it does not know, it has nothing to show
+    return "a word that the model does not know";
+  }
+  if (support[index] < AGAINST) {
+    button.classList.add("against");
+    return `not in the picture; most like it is ${place(map, cell)}`;
+  }
+  return `found at ${place(map, cell)}, with probability ${percent(map, cell)}%`;
+}
+
+function summary({ words, length, known, support }) {
+  const list = (which) => {
+    const chosen = words.slice(0, length).filter((_, index) => which(index));
+    return chosen.map((word) => `“${word}”`).join(", ");
+  };
+  const unknown = list((i) => !known[i]);
+  const against = list((i) => known[i] && support[i] < AGAINST);
+  return [
+    against ? `Not in the picture: ${against}.` : "",
+    unknown ? `Unknown to the model: ${unknown}.` : "",
+    "Move over a word, or tab to it, to see where the model finds it.",
+  ]
+    .filter(Boolean)
+    .join(" ");
 }
 
 function showBeams({ beam_captions: captions = [], beam_scores: scores }) {
@@ -223,32 +299,32 @@ function unfold(all) {
   $("more").textContent = all ? `Show the best ${BEST}` : `Show all ${cards.length}`;
 }
 
-// Moving over a word, focusing it or tapping it shows where the model looked.
+// Moving over a word, focusing it or tapping it shows where the model looked, and `line`
+// says it.
 
-function listenToWords() {
-  const words = $("words");
-  const word = (target) => target?.closest?.("#words button");
+function listenToWords(group, line) {
+  const word = (target) => (group.contains(target) ? target.closest("button") : null);
   const focused = () => word(document.activeElement);
-  words.addEventListener("pointerover", (event) => look(word(event.target)));
-  words.addEventListener("pointerleave", () => look(focused()));
-  words.addEventListener("focusin", (event) => look(word(event.target)));
-  words.addEventListener("focusout", () => look(null));
-  words.addEventListener("click", (event) => word(event.target)?.focus());
-  words.addEventListener("keydown", (event) => {
+  const show = (button) => look(button, line);
+  group.addEventListener("pointerover", (event) => show(word(event.target)));
+  group.addEventListener("pointerleave", () => show(focused()));
+  group.addEventListener("focusin", (event) => show(word(event.target)));
+  group.addEventListener("focusout", () => show(null));
+  group.addEventListener("click", (event) => word(event.target)?.focus());
+  group.addEventListener("keydown", (event) => {
     const step = { ArrowRight: "next", ArrowLeft: "previous" }[event.key];
     focused()?.[`${step}ElementSibling`]?.focus();
   });
 }
 
-function look(button) {
-  for (const other of $("words").children) {
+function look(button, line) {
+  for (const other of document.querySelectorAll(".words button")) {
     other.classList.toggle("on", other === button);
   }
-  $("look").classList.toggle("on", Boolean(button));
+  $("look").classList.toggle("on", Boolean(button?.map));
   if (!button) return;
-  const index = Number(button.dataset.index);
-  $("where").textContent = `“${button.textContent}”: ${describe(index)}.`;
-  draw(current.row.alpha[index], cell(index));
+  line.textContent = `“${button.textContent}”: ${button.told}.`;
+  if (button.map) draw(button.map, button.cell);
 }
 
 function draw(alpha, [row, column]) {
