@@ -126,6 +126,39 @@ def test_the_same_seed_learns_the_same():
 # -------------------------------------------------------------------------- locate
 
 
+def spread(grid):
+    """How much the cells around count for each, cell by cell."""
+    cells = [(y, x) for y in range(grid[0]) for x in range(grid[1])]
+    weights = np.array(
+        [
+            [
+                np.exp(-((a - c) ** 2 + (b - d) ** 2) / (2 * alignment.SPREAD**2))
+                for c, d in cells
+            ]
+            for a, b in cells
+        ]
+    )
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def test_rare_words_say_where_their_neighbours_are():
+    """A rare word draws the one before it to where it is itself."""
+    captioner = captioner_of(sharpness=2.0)
+    head = told(captioner)
+    features, words, places = shown(5)
+    tokens = (words + FIRST).astype("int32")
+    alone = located(captioner, features, tokens[:, :1])[0][:, 0]
+    common = located(captioner, features, tokens)[0][:, 0]
+    np.testing.assert_allclose(common, alone, atol=1e-6)
+    head.share.assign(np.minimum(head.share, alignment.COMMON / 2))
+    rare = located(captioner, features, tokens)[0][:, 0]
+    other = places[:, 1]
+    rows = np.arange(5)
+    moved = other != places[:, 0]
+    assert moved.any()
+    assert (rare[rows, other] > alone[rows, other])[moved].all()
+
+
 @pytest.mark.parametrize("dtype, atol", [("float32", 1e-5), ("mixed_bfloat16", 0.05)])
 def test_locations_and_support_of_each_word(dtype, atol):
     """Of what it says of each location, worked out by hand; `<pad>` has none."""
@@ -138,7 +171,8 @@ def test_locations_and_support_of_each_word(dtype, atol):
     for i, pair in enumerate(words):
         for t, word in enumerate(pair):
             values = logits[i, :, word].astype(float)
-            wanted = np.exp(2.0 * values) / np.exp(2.0 * values).sum()
+            near = 2.0 * spread(captioner.grid) @ values
+            wanted = np.exp(near) / np.exp(near).sum()
             np.testing.assert_allclose(evidence[i, t], wanted, atol=atol)
             assert evidence[i, t].argmax() == places[i, t]
             mean = np.log(np.mean(np.exp(2.0 * values))) / 2.0
