@@ -16,7 +16,7 @@ from sat_tf.evaluation.evaluate import cached_inputs, predict
 from sat_tf.recipes import Recipe
 from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.memory import keep_freed_memory
-from sat_tf.training import building, origins, word_vectors
+from sat_tf.training import building, origins, strategies, word_vectors
 from sat_tf.training.callbacks import CheckpointCallback
 from sat_tf.training.run import Run
 from sat_tf.training.stages import Plan
@@ -35,6 +35,7 @@ def train(
     encoder_weights=None,
     seed=17,
     cache_dir=None,
+    strategy="none",
     verbose="auto",
 ):
     """Trains a captioner, or resumes the run in `out` where it was interrupted.
@@ -49,6 +50,8 @@ def train(
         encoder_weights: `imagenet` or a path, over the recipe's.
         seed: of the weights, the order of the captions and the sampled locations.
         cache_dir: for features and pixels, by default `default_cache()`.
+        strategy: see `strategies.make`. A run may be resumed with another one, as its
+            steps are batches of all replicas together.
         verbose: as in `fit`.
 
     Returns:
@@ -63,6 +66,7 @@ def train(
     keep_freed_memory()
     building.check(recipe)
     plan = Plan(recipe.stages)
+    strategy = strategies.make(strategy, recipe)
     cache_dir = cache_dir or default_cache()
     with Run(out).alone() as run:
         settings = _settings(recipe, data, seed, encoder_weights)
@@ -76,7 +80,8 @@ def train(
         run.learn_from(origins.note(vocabulary, [training, validation]))
         # Now, as TFDS draws names for its files while it prepares data.
         keras.utils.set_random_seed(seed)
-        captioner = building.make_captioner(recipe, vocabulary, encoder_weights)
+        with strategy.scope():
+            captioner = building.make_captioner(recipe, vocabulary, encoder_weights)
         _prepare(captioner, recipe, training, cache_dir, seed, run, verbose)
         # Now too: what is wrong must not be found out after an epoch's work.
         cached_inputs(captioner, validation, cache_dir)
@@ -134,7 +139,8 @@ def _epochs(session, settings):
     patience, estimator = session.recipe.patience, captioner.estimator
     schedule = _schedule(session)
     per_epoch = schedule.steps_per_epoch
-    building.compile_captioner(captioner, session.recipe, per_epoch * plan.epochs)
+    with captioner.strategy.scope():
+        building.compile_captioner(captioner, session.recipe, per_epoch * plan.epochs)
     updates.build(captioner)
     progress = run.progress()
     for stage in plan.until((progress.step - 1) // per_epoch):
@@ -169,6 +175,7 @@ def _schedule(session):
         session.captioner.vocabulary,
         batch_size=session.recipe.data.batch_size,
         seed=session.seed,
+        replicas=session.captioner.strategy.num_replicas_in_sync,
         # One for the whole run, or a step would mean something else after.
         together=session.captioner.encoder.network.trainable
         or session.plan.trains_the_trunk,
@@ -248,6 +255,7 @@ def batches(captioner, split, *, batch_size=64, seed=17, cache_dir=None):
         captioner.vocabulary,
         batch_size=batch_size,
         seed=seed,
+        replicas=captioner.strategy.num_replicas_in_sync,
         together=key == "image",
     )
     dataset = pipeline.training_batches(inputs, schedule, key=key)

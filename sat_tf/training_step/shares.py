@@ -101,7 +101,9 @@ def _take(batch, rows, home, number):
             else:
                 share[name] = _filled(tf.gather(value, mine), tf.maximum(sizes[i], 1))
         if together:
-            new = tf.cast(tf.searchsorted(images, tf.cast(share["rows"], tf.int64)), tf.int32)
+            new = tf.cast(
+                tf.searchsorted(images, tf.cast(share["rows"], tf.int64)), tf.int32
+            )
             share["rows"] = tf.minimum(new, tf.maximum(tf.size(images) - 1, 0))
         shares.append(share)
     return shares
@@ -110,7 +112,9 @@ def _take(batch, rows, home, number):
 def _filled(values, size):
     """Values with zeros behind them, along the first axis, if they are too few."""
     missing = tf.maximum(size - tf.shape(values)[0], 0)
-    filling = tf.zeros(tf.concat([[missing], tf.shape(values)[1:]], axis=0), values.dtype)
+    filling = tf.zeros(
+        tf.concat([[missing], tf.shape(values)[1:]], axis=0), values.dtype
+    )
     return tf.concat([values, filling], axis=0)
 
 
