@@ -4,17 +4,22 @@ A program, as devices are divided before TensorFlow starts; prints a line of JSO
 """
 
 import contextlib
-import json
+import io
+import json, time, sys
+import os
+import pathlib
 
 import keras
 import numpy as np
+import own_run
 import tensorflow as tf
 from toy import WORDS, batch, toy
 
-from sat_tf import Encoder, ShowAttendTell
+from sat_tf import Encoder, ShowAttendTell, cli
 from sat_tf.estimators import ESTIMATORS, Reinforce, Rloo, Soft
 from sat_tf.model import attention
 from sat_tf.reranking.detection import Detection
+from sat_tf.training.run import Run
 from sat_tf.training_step import scheduled_sampling
 
 TABLE = np.random.default_rng(17).uniform(0.01, 0.99, [8, 4, 1, 4]).astype("float32")
@@ -90,7 +95,10 @@ def dataset(model, batches):
     whole = tf.data.Dataset.from_generator(
         lambda: batches(model), output_signature=spec
     )
-    return whole.apply(tf.data.experimental.assert_cardinality(2))
+    options = tf.data.Options()
+    options.autotune.enabled = False  # whose thread ends up to a minute later
+    whole = whole.apply(tf.data.experimental.assert_cardinality(2))
+    return whole.with_options(options)
 
 
 def pictured():
@@ -148,10 +156,16 @@ def trained(name, strategy):
 
 def apart(name, two):
     """The largest difference, relative where numbers are larger than 1."""
-    pairs = zip(trained(name, two), trained(name, None), strict=True)
+    r= furthest(trained(name, two), trained(name, None))
+    print(name, r, time.time(), time.process_time(), file=sys.stderr, flush=True)
+    return r
+
+
+def furthest(ours, theirs):
+    """The largest difference of arrays, relative where numbers are larger than 1."""
     return max(
         float(np.max(np.abs(a - b) / np.maximum(np.abs(b), 1.0), initial=0))
-        for a, b in pairs
+        for a, b in zip(ours, theirs, strict=True)
         if a.dtype.kind == "f"
     )
 
@@ -242,6 +256,54 @@ def refused(two):
     return said
 
 
+# ------------------------------------------------------------------ the command line
+
+
+def run():
+    """A run that is begun on two replicas and ends on one, and one that is whole."""
+    os.environ |= own_run.environment()
+    os.chdir(own_run.workplace())
+    changes = {
+        "estimator": "soft",
+        "model.dropout": "0",
+        "stages.warm_up.epochs": "0",
+        "stages.train.epochs": "2",
+        **{f"estimator.{name}": None for name in ("reward", "baseline", "samples")},
+    }
+    recipe = {k: v for k, v in {**own_run.RECIPE, **changes}.items() if v}
+    arguments = ["train", "--data", "own", "--preset", "scenes", "--json"]
+    arguments += own_run.setting(recipe)
+    said, save = {}, Run.save_checkpoint
+
+    def stop(self, captioner, progress):
+        save(self, captioner, progress)
+        number = captioner.strategy.num_replicas_in_sync
+        said["stopped"] = f"after an epoch on {number} replicas"
+        raise KeyboardInterrupt
+
+    Run.save_checkpoint = stop
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors):
+        odd = ["--set", "data.batch_size=7", "--out", "odd"]
+        cli.main([*arguments, *odd, "--strategy", "mirrored"])
+    cli.main([*arguments, "--out", "run", "--strategy", "mirrored"])
+    Run.save_checkpoint = save
+    with contextlib.redirect_stdout(io.StringIO()):
+        for out in ("run", "whole"):
+            cli.main([*arguments, "--out", out])
+    history = json.loads(pathlib.Path("run/history.json").read_text())
+    ours, theirs = (
+        [arrays[n] for n in sorted(arrays.files) if n != "progress"]
+        for arrays in (np.load(f"{out}/checkpoint.npz") for out in ("run", "whole"))
+    )
+    return {
+        **said,
+        "refused": errors.getvalue(),
+        "epochs": [row["epoch"] for row in history],
+        "apart": furthest(ours, theirs),
+    }
+
+
 def main():
     """Prints it all."""
     two = devices()
@@ -249,9 +311,10 @@ def main():
         tf.argmax(logits[..., 3:], axis=-1, output_type=tf.int32) + 3
     )
     found = {"apart": {"graph": apart("graph", two)}}
+    print(found, time.time(), time.process_time(), file=sys.stderr, flush=True)
     attention._fused_scores = attention._scores  # to compile takes longer than the rest
     found["apart"] |= {name: apart(name, two) for name in CASES if name != "graph"}
-    found |= {"draws": draws(two), "refused": refused(two)}
+    found |= {"draws": draws(two), "refused": refused(two), "run": run()}
     print(json.dumps(found))
 
 

@@ -35,8 +35,8 @@ class CutsBatches:
             first = context.input_pipeline_id * here
 
             @tf.autograph.experimental.do_not_convert
-            def shares(step, *data):
-                batch = inputs.batch_of(data[0] if len(data) == 1 else data, encoder)
+            def shares(step, data):
+                batch = inputs.batch_of(data, encoder)
                 with tf.control_dependencies([_divisible(step, batch, number)]):
                     mine = cut(batch, number)[first : first + here]
                 datasets = map(tf.data.Dataset.from_tensors, mine)
@@ -52,6 +52,9 @@ class CutsBatches:
     def shares(self, batch):
         """One batch, as a step takes it on all replicas."""
         dataset = tf.data.Dataset.from_tensors(batch)
+        options = tf.data.Options()
+        options.autotune.enabled = False  # whose thread ends up to a minute later
+        dataset = dataset.with_options(options)
         return next(iter(self.experimental_distribute_dataset(dataset)))
 
 
