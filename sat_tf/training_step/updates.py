@@ -1,6 +1,5 @@
 """How gradients move the weights: one optimizer, or one more for the encoder."""
 
-import numpy as np
 import tensorflow as tf
 
 from sat_tf.runtime import replicas
@@ -19,8 +18,8 @@ def check_strategy(captioner, compiling=False):
     """
     strategy = tf.distribute.get_strategy()
     for each in (captioner.strategy, strategy):
-        several = each.num_replicas_in_sync > 1
-        if several and not isinstance(each, tf.distribute.MirroredStrategy):
+        known = isinstance(each, tf.distribute.MirroredStrategy) or has_workers(each)
+        if each.num_replicas_in_sync > 1 and not known:
             raise ValueError(
                 "Expected a MirroredStrategy where there are several replicas. "
                 f"Received: {type(each).__name__} with num_replicas_in_sync="
@@ -36,13 +35,30 @@ def check_strategy(captioner, compiling=False):
             "strategy's scope, or train without a strategy."
         )
     _check_variables(captioner)
+    if has_workers(captioner.strategy):
+        return
     cluster = tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec()
     workers = sum(cluster.num_tasks(job) for job in cluster.jobs if job in _TRAINING)
     if workers > 1:
         raise ValueError(
-            "Expected one worker: updates are not yet right on several. "
+            "Expected one worker without a strategy for several. "
             f"Received: TF_CONFIG with {workers} workers. Unset TF_CONFIG and train "
-            "in one process."
+            "in one process, or call sat-tf train --strategy multi_worker."
+        )
+
+
+def has_workers(strategy):
+    """Whether a strategy spreads training over processes."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def check_one_worker(captioner):
+    """Raises `ValueError` where Keras would train on several."""
+    if has_workers(captioner.strategy):
+        raise ValueError(
+            "Expected a captioner of one process, as Keras' fit cannot train on "
+            "several workers. Received: MultiWorkerMirroredStrategy. Call sat-tf train "
+            "--strategy multi_worker, or sat_tf.train."
         )
 
 
@@ -79,13 +95,17 @@ def spread_seeds(captioner):
     strategy = captioner.strategy
     if strategy.num_replicas_in_sync == 1:
         return
-    for variable in captioner.variables:
-        if variable.name == "seed_generator_state":
-            copies = strategy.experimental_local_results(variable.value)
-            seed, drawn = copies[0].numpy()
-            for i, copy in enumerate(copies):
-                other = (int(seed) + i * _APART) % 2**32
-                copy.assign(np.array([other, drawn], seed.dtype))
+    seeds = [v.value for v in captioner.variables if v.name == "seed_generator_state"]
+
+    def spread():
+        states = tf.stack([tf.cast(seed, tf.int64) for seed in seeds])
+        first = replicas.total(replicas.only_first([states])[0])
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        own = first + [tf.cast(replica, tf.int64) * _APART, 0]
+        for seed, state in zip(seeds, tf.unstack(own % 2**32), strict=True):
+            seed.assign(tf.cast(state, seed.dtype))
+
+    tf.function(lambda: strategy.run(spread), autograph=False)()
 
 
 def encoder_optimizer(captioner):
