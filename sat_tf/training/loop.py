@@ -7,6 +7,7 @@ import sys
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.datasets import Split, load, pipeline
@@ -16,7 +17,7 @@ from sat_tf.evaluation.evaluate import cached_inputs, predict
 from sat_tf.recipes import Recipe
 from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.memory import keep_freed_memory
-from sat_tf.training import building, origins, strategies, word_vectors
+from sat_tf.training import building, origins, strategies, word_vectors, workers
 from sat_tf.training.callbacks import CheckpointCallback
 from sat_tf.training.run import Run
 from sat_tf.training.stages import Plan
@@ -35,7 +36,7 @@ def train(
     encoder_weights=None,
     seed=17,
     cache_dir=None,
-    strategy="none",
+    strategy=None,
     verbose="auto",
 ):
     """Trains a captioner, or resumes the run in `out` where it was interrupted.
@@ -50,8 +51,9 @@ def train(
         encoder_weights: `imagenet` or a path, over the recipe's.
         seed: of the weights, the order of the captions and the sampled locations.
         cache_dir: for features and pixels, by default `default_cache()`.
-        strategy: see `strategies.make`. A run may be resumed with another one, as its
-            steps are batches of all replicas together.
+        strategy: a `MirroredStrategy`, a `MultiWorkerMirroredStrategy`, or `None` for
+            one device. A run may be resumed with another one, as its steps are batches
+            of all replicas together.
         verbose: as in `fit`.
 
     Returns:
@@ -65,32 +67,45 @@ def train(
     """
     keep_freed_memory()
     building.check(recipe)
-    plan = Plan(recipe.stages)
-    strategy = strategies.make(strategy, recipe)
-    cache_dir = cache_dir or default_cache()
-    with Run(out).alone() as run:
+    strategy = strategy or tf.distribute.get_strategy()
+    strategies.check(strategy, recipe)
+    with workers.together(), workers.run_in(out, strategy).alone() as run:
         settings = _settings(recipe, data, seed, encoder_weights)
         run.open(settings)
-        training, validation = (
-            load(data, name, data_dir=data_dir) for name in ("train", "validation")
-        )
-        for note in training.notes:
-            print(f"{data}: {note}", file=sys.stderr)
-        vocabulary = building.vocabulary_of(recipe, training.captions)
-        run.learn_from(origins.note(vocabulary, [training, validation]))
-        # Now, as TFDS draws names for its files while it prepares data.
-        keras.utils.set_random_seed(seed)
-        with strategy.scope():
-            captioner = building.make_captioner(recipe, vocabulary, encoder_weights)
-        _prepare(captioner, recipe, training, cache_dir, seed, run, verbose)
-        # Now too: what is wrong must not be found out after an epoch's work.
-        cached_inputs(captioner, validation, cache_dir)
+        with workers.chief_first(strategy):
+            splits = _read(data, data_dir)
+        plan, cache_dir = Plan(recipe.stages), cache_dir or default_cache()
+        captioner = _begin(run, strategy, recipe, splits, seed, encoder_weights)
+        verbose = verbose if workers.is_chief(strategy) else 0
         session = _Session(
-            run, plan, recipe, captioner, training, validation, seed, cache_dir, verbose
+            run, plan, recipe, captioner, *splits, seed, cache_dir, verbose
         )
+        with workers.chief_first(strategy):
+            _prepare(session)
         history = _epochs(session, settings)
         keras.utils.set_random_seed(seed)  # again: a resumed run ends the same
-        return _finish(session), history
+        with workers.chief_first(strategy):
+            return _finish(session), history
+
+
+def _read(data, data_dir):
+    """The splits to train on and to validate with."""
+    training, validation = (
+        load(data, name, data_dir=data_dir) for name in ("train", "validation")
+    )
+    for note in training.notes:
+        print(f"{data}: {note}", file=sys.stderr)
+    return training, validation
+
+
+def _begin(run, strategy, recipe, splits, seed, encoder_weights):
+    """An untrained captioner, of the words of the splits."""
+    vocabulary = building.vocabulary_of(recipe, splits[0].captions)
+    run.learn_from(origins.note(vocabulary, splits))
+    # Now, as TFDS draws names for its files while it prepares data.
+    keras.utils.set_random_seed(seed)
+    with strategy.scope():
+        return building.make_captioner(recipe, vocabulary, encoder_weights)
 
 
 def _settings(recipe, data, seed, encoder_weights):
@@ -120,17 +135,20 @@ class _Session:
     verbose: object
 
 
-def _prepare(captioner, recipe, training, cache_dir, seed, run, verbose):
+def _prepare(session):
     """What a fresh captioner is given before the first update."""
-    if recipe.model.word_vectors and not run.begun:
+    captioner, recipe = session.captioner, session.recipe
+    if recipe.model.word_vectors and not session.run.begun:
         coverage = word_vectors.set_embedding(captioner, recipe.model.word_vectors)
-        if verbose:
+        if session.verbose:
             print(coverage, flush=True)
-    inputs, key = cached_inputs(captioner, training, cache_dir)
+    inputs, key = cached_inputs(captioner, session.training, session.cache_dir)
     if key == "annotations":
         size = min(SAMPLE, len(inputs))
-        sample = np.random.default_rng(seed).choice(len(inputs), size)
+        sample = np.random.default_rng(session.seed).choice(len(inputs), size)
         captioner.encoder.adapt(inputs.read(np.sort(sample)))
+    # Now too: what is wrong must not be found out after an epoch's work.
+    cached_inputs(captioner, session.validation, session.cache_dir)
 
 
 def _epochs(session, settings):
@@ -143,6 +161,7 @@ def _epochs(session, settings):
         building.compile_captioner(captioner, session.recipe, per_epoch * plan.epochs)
     updates.build(captioner)
     progress = run.progress()
+    workers.check_progress(captioner.strategy, progress, run.folder)
     for stage in plan.until((progress.step - 1) // per_epoch):
         stage.enter(captioner, estimator)
     run.restore(captioner)
@@ -154,7 +173,7 @@ def _epochs(session, settings):
             break
         plan.at(epoch).enter(captioner, estimator)
         row = {"epoch": epoch + 1, **_fit(session, schedule, epoch, checkpoints)}
-        row |= _validate(session)
+        row |= _judged(session)
         judged = plan.at(epoch).judged(estimator)
         if judged and row["val_bleu_4"] > progress.best:
             progress.best, progress.best_epoch = row["val_bleu_4"], epoch
@@ -187,7 +206,10 @@ def _fit(session, schedule, epoch, checkpoints):
     step, per_epoch = checkpoints.progress.step, schedule.steps_per_epoch
     # Features while the trunk is frozen, then pixels.
     inputs, key = cached_inputs(session.captioner, session.training, session.cache_dir)
-    logs = session.captioner.fit(
+    several = updates.has_workers(session.captioner.strategy)
+    fit = workers.fit if several else ShowAttendTell.fit
+    logs = fit(
+        session.captioner,
         pipeline.training_batches(inputs, schedule, key=key, start_step=step),
         initial_epoch=epoch,
         epochs=epoch + 1,
@@ -195,8 +217,17 @@ def _fit(session, schedule, epoch, checkpoints):
         callbacks=[checkpoints],
         shuffle=False,
         verbose=session.verbose,
-    ).history
-    return {name: float(values[-1]) for name, values in logs.items()}
+    )
+    if several:
+        return logs
+    return {name: float(values[-1]) for name, values in logs.history.items()}
+
+
+def _judged(session):
+    """What the chief's validation came to."""
+    strategy = session.captioner.strategy
+    row = _validate(session) if workers.is_chief(strategy) else None
+    return workers.told(strategy, row)
 
 
 def _validate(session):
@@ -214,6 +245,8 @@ def _validate(session):
 
 def _finish(session):
     """The best captioner, after what the stages do with it."""
+    if isinstance(session.run, workers.Reader):  # the chief has done it
+        return ShowAttendTell.from_preset(session.run.model)
     run, training = session.run, session.training
     best = ShowAttendTell.from_preset(run.model)
     inputs, key = cached_inputs(best, training, session.cache_dir)

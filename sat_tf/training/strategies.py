@@ -2,32 +2,26 @@
 
 import tensorflow as tf
 
-STRATEGIES = ("none", "mirrored")
 
-
-def make(name, recipe):
-    """The `tf.distribute.Strategy` of a name.
+def make(name):
+    """The `tf.distribute.Strategy` of a name on the command line.
 
     Args:
         name: `none`, one device; `mirrored`, all GPUs of this machine (or, if it has
-            none, its logical CPUs).
-        recipe: a `Recipe`.
-
-    Raises:
-        ValueError: there is no such strategy, or its replicas cannot divide the
-            recipe's batches evenly.
+            none, its logical CPUs); `multi_worker`, those of all workers of
+            `TF_CONFIG`, which has to be made before TensorFlow does anything else.
     """
-    if name not in STRATEGIES:
-        raise ValueError(
-            f"Expected strategy to be one of {', '.join(STRATEGIES)}. "
-            f"Received: strategy={name!r}. Choose one of them."
-        )
-    if name == "none":
-        return tf.distribute.get_strategy()
-    find = tf.config.list_logical_devices
-    strategy = tf.distribute.MirroredStrategy(
-        [d.name for d in find("GPU") or find("CPU")]
-    )
+    if name == "multi_worker":
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if name == "mirrored":
+        find = tf.config.list_logical_devices
+        devices = find("GPU") or find("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return tf.distribute.get_strategy()
+
+
+def check(strategy, recipe):
+    """Raises `ValueError` if replicas cannot divide a recipe's batches evenly."""
     number, batch_size = strategy.num_replicas_in_sync, recipe.data.batch_size
     if batch_size % number:
         raise ValueError(
@@ -35,4 +29,3 @@ def make(name, recipe):
             f"Received: data.batch_size={batch_size}. "
             f"Set data.batch_size={-(-batch_size // number) * number}."
         )
-    return strategy
