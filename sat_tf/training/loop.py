@@ -17,7 +17,7 @@ from sat_tf.evaluation.evaluate import cached_inputs, predict
 from sat_tf.recipes import Recipe
 from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.memory import keep_freed_memory
-from sat_tf.training import building, origins, strategies, word_vectors, workers
+from sat_tf.training import building, origins, strategies, word_vectors
 from sat_tf.training.callbacks import CheckpointCallback
 from sat_tf.training.run import Run
 from sat_tf.training.stages import Plan
@@ -51,9 +51,8 @@ def train(
         encoder_weights: `imagenet` or a path, over the recipe's.
         seed: of the weights, the order of the captions and the sampled locations.
         cache_dir: for features and pixels, by default `default_cache()`.
-        strategy: a `MirroredStrategy`, a `MultiWorkerMirroredStrategy`, or `None` for
-            one device. A run may be resumed with another one, as its steps are batches
-            of all replicas together.
+        strategy: a `MirroredStrategy`, or `None` for one device. A run may be resumed
+            with another one, as its steps are batches of all replicas together.
         verbose: as in `fit`.
 
     Returns:
@@ -69,23 +68,19 @@ def train(
     building.check(recipe)
     strategy = strategy or tf.distribute.get_strategy()
     strategies.check(strategy, recipe)
-    with workers.together(), workers.run_in(out, strategy).alone() as run:
+    with Run(out).alone() as run:
         settings = _settings(recipe, data, seed, encoder_weights)
         run.open(settings)
-        with workers.chief_first(strategy):
-            splits = _read(data, data_dir)
+        splits = _read(data, data_dir)
         plan, cache_dir = Plan(recipe.stages), cache_dir or default_cache()
         captioner = _begin(run, strategy, recipe, splits, seed, encoder_weights)
-        verbose = verbose if workers.is_chief(strategy) else 0
         session = _Session(
             run, plan, recipe, captioner, *splits, seed, cache_dir, verbose
         )
-        with workers.chief_first(strategy):
-            _prepare(session)
+        _prepare(session)
         history = _epochs(session, settings)
         keras.utils.set_random_seed(seed)  # again: a resumed run ends the same
-        with workers.chief_first(strategy):
-            return _finish(session), history
+        return _finish(session), history
 
 
 def _read(data, data_dir):
@@ -161,7 +156,6 @@ def _epochs(session, settings):
         building.compile_captioner(captioner, session.recipe, per_epoch * plan.epochs)
     updates.build(captioner)
     progress = run.progress()
-    workers.check_progress(captioner.strategy, progress, run.folder)
     for stage in plan.until((progress.step - 1) // per_epoch):
         stage.enter(captioner, estimator)
     run.restore(captioner)
@@ -173,7 +167,7 @@ def _epochs(session, settings):
             break
         plan.at(epoch).enter(captioner, estimator)
         row = {"epoch": epoch + 1, **_fit(session, schedule, epoch, checkpoints)}
-        row |= _judged(session)
+        row |= _validate(session)
         judged = plan.at(epoch).judged(estimator)
         if judged and row["val_bleu_4"] > progress.best:
             progress.best, progress.best_epoch = row["val_bleu_4"], epoch
@@ -206,10 +200,7 @@ def _fit(session, schedule, epoch, checkpoints):
     step, per_epoch = checkpoints.progress.step, schedule.steps_per_epoch
     # Features while the trunk is frozen, then pixels.
     inputs, key = cached_inputs(session.captioner, session.training, session.cache_dir)
-    several = updates.has_workers(session.captioner.strategy)
-    fit = workers.fit if several else ShowAttendTell.fit
-    logs = fit(
-        session.captioner,
+    logs = session.captioner.fit(
         pipeline.training_batches(inputs, schedule, key=key, start_step=step),
         initial_epoch=epoch,
         epochs=epoch + 1,
@@ -217,17 +208,8 @@ def _fit(session, schedule, epoch, checkpoints):
         callbacks=[checkpoints],
         shuffle=False,
         verbose=session.verbose,
-    )
-    if several:
-        return logs
-    return {name: float(values[-1]) for name, values in logs.history.items()}
-
-
-def _judged(session):
-    """What the chief's validation came to."""
-    strategy = session.captioner.strategy
-    row = _validate(session) if workers.is_chief(strategy) else None
-    return workers.told(strategy, row)
+    ).history
+    return {name: float(values[-1]) for name, values in logs.items()}
 
 
 def _validate(session):
@@ -245,8 +227,6 @@ def _validate(session):
 
 def _finish(session):
     """The best captioner, after what the stages do with it."""
-    if isinstance(session.run, workers.Reader):  # the chief has done it
-        return ShowAttendTell.from_preset(session.run.model)
     run, training = session.run, session.training
     best = ShowAttendTell.from_preset(run.model)
     inputs, key = cached_inputs(best, training, session.cache_dir)

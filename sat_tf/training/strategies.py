@@ -8,11 +8,8 @@ def make(name):
 
     Args:
         name: `none`, one device; `mirrored`, all GPUs of this machine (or, if it has
-            none, its logical CPUs); `multi_worker`, those of all workers of
-            `TF_CONFIG`, which has to be made before TensorFlow does anything else.
+            none, its logical CPUs).
     """
-    if name == "multi_worker":
-        return tf.distribute.MultiWorkerMirroredStrategy()
     if name == "mirrored":
         find = tf.config.list_logical_devices
         devices = find("GPU") or find("CPU")

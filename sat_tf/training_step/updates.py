@@ -18,7 +18,7 @@ def check_strategy(captioner, compiling=False):
     """
     strategy = tf.distribute.get_strategy()
     for each in (captioner.strategy, strategy):
-        known = isinstance(each, tf.distribute.MirroredStrategy) or has_workers(each)
+        known = isinstance(each, tf.distribute.MirroredStrategy)
         if each.num_replicas_in_sync > 1 and not known:
             raise ValueError(
                 "Expected a MirroredStrategy where there are several replicas. "
@@ -35,30 +35,13 @@ def check_strategy(captioner, compiling=False):
             "strategy's scope, or train without a strategy."
         )
     _check_variables(captioner)
-    if has_workers(captioner.strategy):
-        return
     cluster = tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec()
     workers = sum(cluster.num_tasks(job) for job in cluster.jobs if job in _TRAINING)
     if workers > 1:
         raise ValueError(
-            "Expected one worker without a strategy for several. "
+            "Expected one worker: updates are not yet right on several. "
             f"Received: TF_CONFIG with {workers} workers. Unset TF_CONFIG and train "
-            "in one process, or call sat-tf train --strategy multi_worker."
-        )
-
-
-def has_workers(strategy):
-    """Whether a strategy spreads training over processes."""
-    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-
-
-def check_one_worker(captioner):
-    """Raises `ValueError` where Keras would train on several."""
-    if has_workers(captioner.strategy):
-        raise ValueError(
-            "Expected a captioner of one process, as Keras' fit cannot train on "
-            "several workers. Received: MultiWorkerMirroredStrategy. Call sat-tf train "
-            "--strategy multi_worker, or sat_tf.train."
+            "in one process."
         )
 
 

@@ -322,7 +322,6 @@ NEEDS = {
     r" --remove NAME": "tests/cli removes caches of its own",
     r"docs/images/dog.jpg": "MobileNet's weights",
     r"--strategy mirrored": "two devices; tests/test_replicas.py has them",
-    r"--strategy multi_worker": "two processes; tests/training starts them",
 }
 
 
