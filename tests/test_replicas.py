@@ -36,7 +36,7 @@ def test_two_replicas_are_one_device_where_nothing_is_drawn(found, name):
 
 def test_replicas_draw_differently(found):
     draws = found["draws"]
-    assert draws["first_as_one_device"]
+    assert draws["first_as_one_device"] > 0.999  # but for rounding
     assert draws["same_locations"] < 0.5
     assert draws["same_dropout"] < 0.95
 

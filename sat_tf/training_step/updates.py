@@ -1,5 +1,6 @@
 """How gradients move the weights: one optimizer, or one more for the encoder."""
 
+import numpy as np
 import tensorflow as tf
 
 from sat_tf.runtime import replicas
@@ -78,17 +79,13 @@ def spread_seeds(captioner):
     strategy = captioner.strategy
     if strategy.num_replicas_in_sync == 1:
         return
-    seeds = [v.value for v in captioner.variables if v.name == "seed_generator_state"]
-
-    def spread():
-        states = tf.stack([tf.cast(seed, tf.int64) for seed in seeds])
-        first = replicas.total(replicas.only_first([states])[0])
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        own = first + [tf.cast(replica, tf.int64) * _APART, 0]
-        for seed, state in zip(seeds, tf.unstack(own % 2**32), strict=True):
-            seed.assign(tf.cast(state, seed.dtype))
-
-    tf.function(lambda: strategy.run(spread), autograph=False)()
+    for variable in captioner.variables:
+        if variable.name == "seed_generator_state":
+            copies = strategy.experimental_local_results(variable.value)
+            seed, drawn = copies[0].numpy()
+            for replica, copy in enumerate(copies):
+                own = (int(seed) + replica * _APART) % 2**32
+                copy.assign(np.array([own, drawn], seed.dtype))
 
 
 def encoder_optimizer(captioner):
