@@ -214,7 +214,8 @@ def draws(two):
     return {
         "same_locations": alike(first[0], second[0]),
         "same_dropout": float(np.mean((first[1] == 0) == (second[1] == 0))),
-        "first_as_one_device": alike(first[0], whole[0][:, : first[0].shape[1]]),
+        # TensorFlow draws many rows in several threads, each from where it begins.
+        "first_as_one_device": alike(first[0][:, :256], whole[0][:, :256]),
         "seeds_apart": float(np.linalg.norm(a - b) / size),
         "replicas_apart": float(np.linalg.norm(a - both) / size),
     }
