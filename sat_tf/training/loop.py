@@ -6,6 +6,7 @@ import pathlib
 import sys
 
 import keras
+import tensorflow as tf
 
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.datasets import Split, load, pipeline
@@ -15,7 +16,7 @@ from sat_tf.evaluation.evaluate import cached_inputs, predict
 from sat_tf.recipes import Recipe
 from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.memory import keep_freed_memory
-from sat_tf.training import building, origins, word_vectors
+from sat_tf.training import building, origins, strategies, word_vectors
 from sat_tf.training.callbacks import CheckpointCallback
 from sat_tf.training.run import Run
 from sat_tf.training.stages import Plan, adapt
@@ -32,6 +33,7 @@ def train(
     encoder_weights=None,
     seed=17,
     cache_dir=None,
+    strategy=None,
     verbose="auto",
 ):
     """Trains a captioner, or resumes the run in `out` where it was interrupted.
@@ -46,6 +48,8 @@ def train(
         encoder_weights: `imagenet` or a path, over the recipe's.
         seed: of the weights, the order of the captions and the sampled locations.
         cache_dir: for features and pixels, by default `default_cache()`.
+        strategy: a `MirroredStrategy`, or `None` for one device. A run may be resumed
+            with another one, as its steps are batches of all replicas together.
         verbose: as in `fit`.
 
     Returns:
@@ -59,30 +63,41 @@ def train(
     """
     keep_freed_memory()
     building.check(recipe)
-    plan = Plan(recipe.stages)
-    cache_dir = cache_dir or default_cache()
+    strategy = strategy or tf.distribute.get_strategy()
+    strategies.check(strategy, recipe)
     with Run(out).alone() as run:
         settings = _settings(recipe, data, seed, encoder_weights)
         run.open(settings)
-        training, validation = (
-            load(data, name, data_dir=data_dir) for name in ("train", "validation")
-        )
-        for note in training.notes:
-            print(f"{data}: {note}", file=sys.stderr)
-        vocabulary = building.vocabulary_of(recipe, training.captions)
-        run.learn_from(origins.note(vocabulary, [training, validation]))
-        # Now, as TFDS draws names for its files while it prepares data.
-        keras.utils.set_random_seed(seed)
-        captioner = building.make_captioner(recipe, vocabulary, encoder_weights)
-        _prepare(captioner, recipe, plan, training, cache_dir, seed, run, verbose)
-        # Now too: what is wrong must not be found out after an epoch's work.
-        cached_inputs(captioner, validation, cache_dir)
+        splits = _read(data, data_dir)
+        plan, cache_dir = Plan(recipe.stages), cache_dir or default_cache()
+        captioner = _begin(run, strategy, recipe, splits, seed, encoder_weights)
         session = _Session(
-            run, plan, recipe, captioner, training, validation, seed, cache_dir, verbose
+            run, plan, recipe, captioner, *splits, seed, cache_dir, verbose
         )
+        _prepare(session)
         history = _epochs(session, settings)
         keras.utils.set_random_seed(seed)  # again: a resumed run ends the same
         return _finish(session), history
+
+
+def _read(data, data_dir):
+    """The splits to train on and to validate with."""
+    training, validation = (
+        load(data, name, data_dir=data_dir) for name in ("train", "validation")
+    )
+    for note in training.notes:
+        print(f"{data}: {note}", file=sys.stderr)
+    return training, validation
+
+
+def _begin(run, strategy, recipe, splits, seed, encoder_weights):
+    """An untrained captioner, of the words of the splits."""
+    vocabulary = building.vocabulary_of(recipe, splits[0].captions)
+    run.learn_from(origins.note(vocabulary, splits))
+    # Now, as TFDS draws names for its files while it prepares data.
+    keras.utils.set_random_seed(seed)
+    with strategy.scope():
+        return building.make_captioner(recipe, vocabulary, encoder_weights)
 
 
 def _settings(recipe, data, seed, encoder_weights):
@@ -112,25 +127,33 @@ class _Session:
     verbose: object
 
 
-def _prepare(captioner, recipe, plan, training, cache_dir, seed, run, verbose):
+def _prepare(session):
     """What a fresh captioner is given before the first update."""
-    if recipe.model.word_vectors and not run.begun:
+    captioner, recipe = session.captioner, session.recipe
+    if recipe.model.word_vectors and not session.run.begun:
         coverage = word_vectors.set_embedding(captioner, recipe.model.word_vectors)
-        if verbose:
+        if session.verbose:
             print(coverage, flush=True)
-    if run.restore_prepared(captioner):
-        return
-    options = {"seed": seed, "verbose": verbose}
+    if not session.run.restore_prepared(captioner):
+        _make_ready(session)
+    # Now too: what is wrong must not be found out after an epoch's work.
+    cached_inputs(captioner, session.validation, session.cache_dir)
+
+
+def _make_ready(session):
+    """What the stages do before the first epoch; features are standardised by then."""
+    captioner, training = session.captioner, session.training
+    options = {"seed": session.seed, "verbose": session.verbose}
     changed = [
-        stage.prepare(captioner, training, cache_dir, **options)
-        for stage in plan.stages
+        stage.prepare(captioner, training, session.cache_dir, **options)
+        for stage in session.plan.stages
     ]
     if any(changed):
-        run.save_prepared(captioner)
+        session.run.save_prepared(captioner)
         return
-    inputs, key = cached_inputs(captioner, training, cache_dir)
+    inputs, key = cached_inputs(captioner, training, session.cache_dir)
     if key == "annotations":
-        adapt(captioner, inputs, seed)
+        adapt(captioner, inputs, session.seed)
 
 
 def _epochs(session, settings):
@@ -139,7 +162,8 @@ def _epochs(session, settings):
     patience, estimator = session.recipe.patience, captioner.estimator
     schedule = _schedule(session)
     per_epoch = schedule.steps_per_epoch
-    building.compile_captioner(captioner, session.recipe, per_epoch * plan.epochs)
+    with captioner.strategy.scope():
+        building.compile_captioner(captioner, session.recipe, per_epoch * plan.epochs)
     updates.build(captioner)
     progress = run.progress()
     for stage in plan.until((progress.step - 1) // per_epoch):
@@ -174,6 +198,7 @@ def _schedule(session):
         session.captioner.vocabulary,
         batch_size=session.recipe.data.batch_size,
         seed=session.seed,
+        replicas=session.captioner.strategy.num_replicas_in_sync,
         # One for the whole run, or a step would mean something else after.
         together=session.captioner.encoder.network.trainable
         or session.plan.trains_the_trunk,
@@ -258,6 +283,7 @@ def batches(captioner, split, *, batch_size=64, seed=17, cache_dir=None):
         captioner.vocabulary,
         batch_size=batch_size,
         seed=seed,
+        replicas=captioner.strategy.num_replicas_in_sync,
         together=key == "image",
     )
     dataset = pipeline.training_batches(inputs, schedule, key=key)

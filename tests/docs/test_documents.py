@@ -326,6 +326,7 @@ NEEDS = {
     r"hf://": "the network; tests/presets/test_hub.py has a stand-in",
     r" --remove NAME": "tests/cli removes caches of its own",
     r"docs/images/dog.jpg": "MobileNet's weights",
+    r"--strategy mirrored": "two devices; tests/test_replicas.py has them",
 }
 
 
