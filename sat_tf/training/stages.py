@@ -94,6 +94,14 @@ class See(Stage):
 
     def prepare(self, captioner, split, cache_dir, *, seed, verbose):
         """Fits the rerankers that locate words."""
+        replicas = captioner.strategy.num_replicas_in_sync
+        if replicas > 1:
+            raise ValueError(
+                "Expected one device in the stage see, which does not yet learn on "
+                f"several. Received: {replicas} replicas. Begin the run with --strategy "
+                "none; when its first epoch has begun, stop it and resume it with "
+                "--strategy mirrored."
+            )
         options = {"seed": seed, "verbose": verbose}
         if self.trunk_from:
             front, trunk = captioner.encoder.split(self.trunk_from)
