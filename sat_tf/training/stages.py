@@ -98,9 +98,9 @@ class See(Stage):
         if replicas > 1:
             raise ValueError(
                 "Expected one device in the stage see, which does not yet learn on "
-                f"several. Received: {replicas} replicas. Begin the run with --strategy "
-                "none; when its first epoch has begun, stop it and resume it with "
-                "--strategy mirrored."
+                f"several. Received: {replicas} replicas. Begin the run with "
+                "--strategy none; when its first epoch has begun, stop it and resume "
+                "it with --strategy mirrored."
             )
         options = {"seed": seed, "verbose": verbose}
         if self.trunk_from:
