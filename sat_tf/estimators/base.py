@@ -4,11 +4,8 @@ from typing import NamedTuple
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from sat_tf.runtime.registry import options_of
-
-tfd = tfp.distributions
 
 
 class Trace(NamedTuple):
@@ -128,10 +125,14 @@ class Estimator(keras.layers.Layer):
         """One-hot locations `[S, B, L]` from the logits of one step (eq. 8-9)."""
         # Image by image, as in `noise`.
         logits = tf.transpose(logits, [1, 0, 2])
-        drawn = tfd.OneHotCategorical(logits=logits, dtype=logits.dtype).sample(
-            seed=tf.random.experimental.stateless_fold_in(seed, step)
+        locations = tf.shape(logits)[-1]
+        drawn = tf.random.stateless_categorical(
+            tf.reshape(logits, [-1, locations]),
+            num_samples=1,
+            seed=tf.random.experimental.stateless_fold_in(seed, step),
         )
-        return tf.transpose(drawn, [1, 0, 2])
+        drawn = tf.reshape(drawn, tf.shape(logits)[:-1])
+        return tf.one_hot(tf.transpose(drawn), locations, dtype=logits.dtype)
 
     def select(self, logits, *, training, seed, step):
         """Weights of the locations at one step; here one location drawn from alpha.
