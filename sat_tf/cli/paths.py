@@ -1,0 +1,91 @@
+"""Paths of images, as the command line names them."""
+
+import codecs
+import os
+import pathlib
+import select
+
+STANDARD_INPUT = "-"
+_LIST = ".txt"
+_PATIENCE = 0.2  # seconds
+_CHUNK = 2**16  # bytes
+
+
+def check(names):
+    """Raises `ValueError` where no path would come of a name; see `read`."""
+    for name in names:
+        if os.path.isdir(name) and not _images_in(name):
+            raise ValueError(
+                f"Expected images in the folder. Received: {name}, which has none "
+                "directly in it. Name the folder that they are in, or pipe their "
+                f"paths: find {name} -name '*.jpg' | sat-tf caption -"
+            )
+        if name.endswith(_LIST) and not os.path.isdir(name):
+            try:
+                open(name, "rb").close()
+            except OSError as error:
+                raise ValueError(
+                    "Expected a file of paths, one a line. "
+                    f"Received: {name} ({error.strerror}). Check the path."
+                ) from error
+
+
+def read(names):
+    """The paths of all images, one after the other.
+
+    Args:
+        names: of images; of folders, for the images directly in them; of files ending
+            in `.txt`, which hold paths, one a line; or `-`, for such lines from
+            standard input.
+
+    Yields:
+        paths, as text. `None` where the next is long in coming.
+    """
+    for name in names:
+        if name == STANDARD_INPUT:
+            yield from _lines(0)
+        elif os.path.isdir(name):
+            yield from _images_in(name)
+        elif name.endswith(_LIST):
+            with open(name, "rb", buffering=0) as file:
+                yield from _lines(file.fileno())
+        else:
+            yield name
+
+
+def count(names):
+    """How many images are named, where that is known before they are read."""
+    listed = [n for n in names if n == STANDARD_INPUT or n.endswith(_LIST)]
+    return None if listed else sum(1 for _ in read(names))
+
+
+def _images_in(folder):
+    from sat_tf.datasets.rows import IMAGE_SUFFIXES
+
+    files = sorted(pathlib.Path(folder).iterdir())
+    return [
+        str(file)
+        for file in files
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+    ]
+
+
+def _lines(descriptor):
+    """Lines that are not blank, of UTF-8; `None` where the next is long in coming.
+
+    Bytes that are not UTF-8 are kept: a file system allows them in names.
+    """
+    before, rest = codecs.BOM_UTF8, b""
+    while True:
+        # Not by a buffered reader: nobody could look whether it would wait.
+        if not select.select([descriptor], [], [], _PATIENCE)[0]:
+            yield None
+            continue
+        chunk = os.read(descriptor, _CHUNK)
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines if chunk else [rest]:
+            line, before = line.removeprefix(before).removesuffix(b"\r"), b""
+            if line.strip():
+                yield line.decode("utf-8", "surrogateescape")
+        if not chunk:
+            return
