@@ -1,6 +1,7 @@
 """Work done in threads, ahead of whoever asks for it."""
 
 import collections
+import contextlib
 import queue
 import threading
 
@@ -16,13 +17,12 @@ def ahead(items, size=1):
     def run():
         error = None
         try:
-            while room.acquire() and not stopped:
-                done.put((next(items), None))
+            with contextlib.closing(items):
+                while room.acquire() and not stopped:
+                    done.put((next(items), None))
         except BaseException as raised:
             error = raised
-        finally:
-            items.close()
-            done.put((None, error or StopIteration()))
+        done.put((None, error or StopIteration()))
 
     items = _generator(items)
     thread = threading.Thread(target=run, daemon=True)
