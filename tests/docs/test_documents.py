@@ -321,6 +321,7 @@ NEEDS = {
     r"hf://": "the network; tests/presets/test_hub.py has a stand-in",
     r" --remove NAME": "tests/cli removes caches of its own",
     r"docs/images/dog.jpg": "MobileNet's weights",
+    r"caption (a.jpg b.jpg|photos/|list.txt)$": "files; tests/cli has such",
 }
 
 
