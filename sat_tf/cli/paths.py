@@ -5,6 +5,8 @@ import os
 import pathlib
 import select
 
+from sat_tf.runtime.files import IMAGE_SUFFIXES
+
 STANDARD_INPUT = "-"
 _LIST = ".txt"
 _PATIENCE = 0.2  # seconds
@@ -60,8 +62,6 @@ def count(names):
 
 
 def _images_in(folder):
-    from sat_tf.datasets.rows import IMAGE_SUFFIXES
-
     files = sorted(pathlib.Path(folder).iterdir())
     return [
         str(file)
