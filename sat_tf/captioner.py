@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from sat_tf import reranking
-from sat_tf.decoding import DecodingOptions, generate, selector
+from sat_tf.decoding import DecodingOptions, explain, generate, selector
 from sat_tf.estimators import ESTIMATORS
 from sat_tf.model import losses
 from sat_tf.model.encoder import Encoder
@@ -250,7 +250,9 @@ class ShowAttendTell(KerasHabits, keras.Model):
             # A second opinion must not shape the annotations it is given.
             annotations = tf.stop_gradient(self.encoder(features))
             for reranker in self.rerankers:
-                objective += reranker.objective(annotations, tokens, data.get("rows"))
+                objective += reranker.objective(
+                    annotations, tokens, data.get("rows"), trace
+                )
         return -losses.mean_over_captions(objective, trace.mask), trace
 
     def train_step(self, data):
@@ -308,6 +310,20 @@ class ShowAttendTell(KerasHabits, keras.Model):
         return generate.generate(
             self, images, self.options(**options), seed=seed, batch_size=batch_size
         )
+
+    def explain(self, images, captions):
+        """Says where each word of given captions is found in the images.
+
+        Args:
+            images: as `generate` takes them. captions: a string, or one for each image.
+
+        Returns:
+            list of `Explanation`, in the order of the images.
+
+        Raises:
+            ValueError: not one caption for each image, or one without words.
+        """
+        return explain.explain_captions(self, images, captions)
 
     def options(self, **options):
         """`DecodingOptions` with this captioner's defaults filled in."""

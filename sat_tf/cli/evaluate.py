@@ -41,6 +41,16 @@ def run(args):
     if args.json:
         print(json.dumps(scores, indent=1))
     else:
-        for name, value in scores.items():
-            text = f"{value:.3f}" if isinstance(value, float) else value
-            print(f"{name:24}{text}")
+        for line in _lines(scores):
+            print(line)
+
+
+def _lines(scores, prefix=""):
+    """Scores for people: a line each, `looks.given.pointing` for those in a dict."""
+    for name, value in scores.items():
+        if isinstance(value, dict):
+            yield from _lines(value, f"{prefix}{name}.")
+            continue
+        values = value if isinstance(value, list) else [value]
+        texts = (f"{v:.3f}" if isinstance(v, float) else str(v) for v in values)
+        yield f"{prefix + name:40}{' to '.join(texts)}"

@@ -10,6 +10,7 @@ COMMANDS = {
     "train": "sat_tf.cli.train",
     "teach": "sat_tf.cli.teach",
     "caption": "sat_tf.cli.caption",
+    "explain": "sat_tf.cli.explain",
     "evaluate": "sat_tf.cli.evaluate",
     "check-data": "sat_tf.cli.check_data",
     "caches": "sat_tf.cli.caches",

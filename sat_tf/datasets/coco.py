@@ -21,8 +21,8 @@ class CocoCaptions(tfds.object_detection.CocoCaptions, skip_registration=True):
 
 def _to_schema(example):
     text = example["captions"]["text"]
-    unknown = tf.RaggedTensor.from_row_lengths(
-        tf.zeros([0, 4]), tf.zeros_like(text, tf.int64)
+    unknown = tf.RaggedTensor.from_nested_row_lengths(
+        tf.zeros([0, 4]), [tf.zeros_like(text, tf.int64), tf.zeros([0], tf.int64)]
     )
     return {
         "image": example["image"],

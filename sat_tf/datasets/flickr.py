@@ -2,7 +2,7 @@
 
 import pathlib
 
-from sat_tf.datasets import readers, tables
+from sat_tf.datasets import entities, readers, tables
 from sat_tf.datasets.grouping import group
 from sat_tf.datasets.image_index import ImageIndex
 from sat_tf.datasets.rows import Place, Row, read_text
@@ -10,23 +10,25 @@ from sat_tf.datasets.rows import Place, Row, read_text
 _LISTS = {"train": "train", "dev": "validation", "test": "test"}
 
 
-def read_records(source, token_file, prefix, need_lists=True):
-    """Records of a Flickr folder.
+def read_records(source, token_file, prefix, boxes, need_lists=True):
+    """Records of a Flickr folder, with the boxes of their phrases where it has some.
 
     Args:
         source: the folder; `dataset_*.json` in it is read instead of the text files.
         token_file: name of the caption file.
         prefix: the lists of splits are `{prefix}.{train,dev,test}Images.txt`.
+        boxes: how they are found, `entities.published` or `entities.tables`.
         need_lists: whether images left unsplit are an error, or split by a hash.
 
     Raises:
-        ValueError: a file is missing.
+        ValueError: a file is missing or broken.
     """
     source = pathlib.Path(source)
     index = ImageIndex(source)
     karpathy = sorted(source.glob("dataset_*.json"))
     if karpathy:
-        return group(readers.read_rows(karpathy[0]), index)
+        found = group(readers.read_rows(karpathy[0]), index)
+        return entities.annotate(found, boxes(source))
     token_file = source / token_file
     if not token_file.is_file():
         raise _missing(source, f"{token_file.name} or dataset_*.json")
@@ -34,7 +36,8 @@ def read_records(source, token_file, prefix, need_lists=True):
     listed = read_lists(source, prefix)
     if not listed and need_lists:
         raise _missing(source, f"{prefix}.trainImages.txt, .devImages.txt or .test...")
-    return group(only_listed(captions, listed), index)
+    found = group(only_listed(captions, listed), index)
+    return entities.annotate(found, boxes(source))
 
 
 def read_lists(source, prefix="*"):

@@ -46,8 +46,8 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC, skip_registration=
     anywhere, and prepares them anew when they have changed.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}
+    VERSION = tfds.core.Version("2.0.0")
+    RELEASE_NOTES = {"1.0.0": "First version.", "2.0.0": "A word may have many boxes."}
     HOMEPAGE = None
     CITATION = None
 

@@ -107,6 +107,32 @@ class Schedule:
         return 1 - self._lengths.sum() / positions
 
 
+class Mirrored:
+    """Records of images, in each batch half of them of the mirror images.
+
+    Which ones depends on the batch alone: it is the same when a run is resumed.
+
+    Args:
+        plain: an `ArrayCache`.
+        mirror: indices -> records of the mirror images.
+    """
+
+    def __init__(self, plain, mirror):
+        self.plain, self.mirror = plain, mirror
+        self.record_shape, self.dtype = plain.record_shape, plain.dtype
+
+    def __len__(self):
+        return len(self.plain)
+
+    def read(self, indices):
+        """As `ArrayCache.read`."""
+        indices = np.asarray(indices, np.int64)
+        mirrored = np.random.default_rng(indices).random(len(indices)) < 0.5
+        records = self.plain.read(indices)
+        records[mirrored] = self.mirror(indices[mirrored])
+        return records
+
+
 def training_batches(cache, schedule, *, key, start_step=0):
     """Endless batches of `{key: [images, ..], "rows": [B], "tokens": int32 [B, T]}`.
 

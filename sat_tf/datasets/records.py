@@ -10,6 +10,7 @@ import warnings
 import tensorflow as tf
 
 from sat_tf import images
+from sat_tf.datasets import entities, schema
 from sat_tf.datasets.rows import said
 from sat_tf.datasets.split_names import ACCEPTED
 from sat_tf.vocabulary import tokenise
@@ -36,6 +37,8 @@ class Record:
         empty: the places of those that were left out.
         path: the image file; None where it is missing or ambiguous.
         problem: one of `PROBLEMS`, or None.
+        entities: what says which boxes the captions' phrases have, see `entities`;
+            None where they are unknown.
         chosen_from: None where the data name the split; `""` where nothing was named
             and a hash chose, `train` where the hash took it out of that.
     """
@@ -46,6 +49,7 @@ class Record:
     empty: tuple = ()
     path: pathlib.Path | None = None
     problem: str | None = None
+    entities: object = None
     chosen_from: str | None = None
 
 
@@ -114,13 +118,13 @@ def refuse_leaks(records):
 
 
 def fingerprint(records):
-    """Hash of names, captions, splits, places, sizes and times of `records`."""
+    """Hash of names, captions, splits, boxes, places, sizes and times of `records`."""
     digest = hashlib.sha256()
     for record in records:
         stat = record.path.stat() if record.path else None
         state = (stat.st_size, stat.st_mtime_ns) if stat else None
         content = record.name, record.split, record.captions, record.path, state
-        digest.update(repr(content).encode())
+        digest.update(repr((*content, record.entities)).encode())
     return digest.hexdigest()
 
 
@@ -128,23 +132,33 @@ def examples(records, split):
     """Yield `(key, example)` of `schema.features()` for the usable records of a split.
 
     Images that are missing, broken or without captions are left out with one counted
-    warning.
+    warning, and so are the boxes of sentences that are no captions.
 
     Raises:
-        ValueError: no usable image is left.
+        ValueError: no usable image is left, or a file of boxes is broken.
     """
     records = [record for record in records if record.split == split]
     problems = collections.defaultdict(list)
-    n_good = 0
+    strange, n_good = collections.Counter(), 0
     for record, contents, problem in read_all(records):
         if problem:
             problems[problem].append(record.name)
         else:
             n_good += 1
-            yield record.name, _example(record, contents)
+            example, n_strange = _example(record, contents)
+            strange.update({record.name: n_strange})
+            yield record.name, example
     if problems:
         message = left_out(problems, split, n_good)
         warnings.warn(message, stacklevel=2)
+    if strange := +strange:
+        warnings.warn(
+            "Left out the boxes of some sentences: expected each to be a caption of "
+            f"its image in split {split!r}. Received: {strange.total()} that are not "
+            f"({', '.join(list(strange)[:3])}{', ...' if len(strange) > 3 else ''}). "
+            "Take captions and boxes of one publication, or go on without.",
+            stacklevel=2,
+        )
 
 
 def read_all(records):
@@ -171,8 +185,14 @@ def _read(record):
 
 
 def _example(record, contents):
-    captions = [{"text": text, "regions": []} for text in record.captions]
-    return {"image": contents, "file_name": record.name, "captions": captions}
+    """The example of a record, and how many annotated sentences fit no caption."""
+    regions, n_strange = entities.regions_of(record)
+    captions = [
+        {"text": text, "regions": schema.regions(words or [])}
+        for text, words in zip(record.captions, regions, strict=True)
+    ]
+    example = {"image": contents, "file_name": record.name, "captions": captions}
+    return example, n_strange
 
 
 def left_out(problems, split, n_good):

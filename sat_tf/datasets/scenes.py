@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from sat_tf.datasets import schema
+from sat_tf.datasets.regions import holds_middles
 from sat_tf.datasets.scenes_drawing import SIDE, draw, jpeg
 from sat_tf.datasets.scenes_grammar import (
     COLOURS,
@@ -117,7 +118,7 @@ def render(scene):
 
 
 def captions_of(scene):
-    """Return five (text, boxes) of a scene; see `scenes_grammar.write_captions`.
+    """Return five (text, regions) of a scene; see `scenes_grammar.write_captions`.
 
     In the split `unseen` every caption mentions a held-out combination.
     """
@@ -168,7 +169,7 @@ def pointing_accuracy(captions, locations, grid, file_names):
         for boxes, place in zip(regions, places, strict=True):
             if boxes is not None:
                 total += 1
-                right += any(_inside(int(place), grid, box) for box in boxes)
+                right += bool(holds_middles(boxes, grid).flat[int(place)])
     return right / max(total, 1)
 
 
@@ -186,8 +187,8 @@ class ScenesConfig(tfds.core.BuilderConfig):
 class Scenes(tfds.core.GeneratorBasedBuilder):
     """Rendered scenes of simple objects, with captions and a region per word."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
+    VERSION = tfds.core.Version("2.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release.", "2.0.0": "A word may have many boxes."}
     BUILDER_CONFIGS = [ScenesConfig(description="5000 training images.")]
 
     def _info(self):
@@ -206,8 +207,8 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
         for index in range(count):
             this = scene(split, index)
             captions = [
-                {"text": text, "regions": [_bbox(box) for box in boxes]}
-                for text, boxes in captions_of(this)
+                {"text": text, "regions": schema.regions(regions)}
+                for text, regions in captions_of(this)
             ]
             yield (
                 index,
@@ -260,15 +261,3 @@ def _touch(one, other):
         and one.left < other.left + other.side + _GAP
         and other.left < one.left + one.side + _GAP
     )
-
-
-def _bbox(box):
-    """A box as TFDS wants it."""
-    return tfds.features.BBox(*box)
-
-
-def _inside(location, grid, box):
-    """Whether the centre of a cell lies in a relative box."""
-    row, column = divmod(location, grid[1])
-    y, x = (row + 0.5) / grid[0], (column + 0.5) / grid[1]
-    return box[0] <= y <= box[2] and box[1] <= x <= box[3]

@@ -160,8 +160,8 @@ def write_captions(objects, rng, about=()):
         about: objects that count as more prominent than all others.
 
     Returns:
-        A list of (text, boxes): per word of the text the relative box
-        `(ymin, xmin, ymax, xmax)` of the object it speaks of, zeros if of none.
+        A list of (text, regions): per word of the text a list with the relative box
+        `(ymin, xmin, ymax, xmax)` of the object it speaks of, empty if of none.
     """
 
     def prominence(thing):
@@ -176,9 +176,9 @@ def write_captions(objects, rng, about=()):
         count = counts[rng.integers(len(counts))]
         chosen = order[:count]
         text = _write(chosen, objects, relate, rng)
-        boxes = _boxes(text, chosen)
-        if len(boxes) <= MAX_WORDS:
-            captions[text] = boxes
+        regions = _regions(text, chosen)
+        if len(regions) <= MAX_WORDS:
+            captions[text] = regions
     return list(captions.items())
 
 
@@ -213,11 +213,11 @@ def _write_relation(one, other, rng):
     return f"{LEADS[rng.integers(len(LEADS))]}{side} of"
 
 
-def _boxes(text, chosen):
-    """Per word of the text the box of the object it speaks of."""
-    boxes, phrase = [], 0
+def _regions(text, chosen):
+    """Per word of the text a list with the box of the object it speaks of."""
+    regions, phrase = [], 0
     for word in tokenise(text):
         kind = CONTENT.get(word)
-        boxes.append(chosen[phrase].box if kind else (0.0, 0.0, 0.0, 0.0))
+        regions.append([chosen[phrase].box] if kind else [])
         phrase += kind == "shape"
-    return boxes
+    return regions

@@ -9,9 +9,9 @@ def features():
     * `image`: uint8 `[H, W, 3]`.
     * `file_name`: names the image in references, predictions and messages.
     * `captions`: a sequence of `text` with its `regions`: per word of
-      `sat_tf.vocabulary.tokenise(text)` one bounding box, relative
-      `[ymin, xmin, ymax, xmax]` in 0..1. A box of zero area: the word names no region.
-      No box at all: regions unknown.
+      `sat_tf.vocabulary.tokenise(text)` a sequence of bounding boxes, relative
+      `[ymin, xmin, ymax, xmax]` in 0..1. No box: the word names no region. No sequence
+      at all: regions unknown.
     """
     return tfds.features.FeaturesDict(
         {
@@ -20,8 +20,15 @@ def features():
             "captions": tfds.features.Sequence(
                 {
                     "text": tfds.features.Text(),
-                    "regions": tfds.features.Sequence(tfds.features.BBoxFeature()),
+                    "regions": tfds.features.Sequence(
+                        tfds.features.Sequence(tfds.features.BBoxFeature())
+                    ),
                 }
             ),
         }
     )
+
+
+def regions(words):
+    """The feature `regions` of a caption: for each word a list of boxes of four."""
+    return [[tfds.features.BBox(*box) for box in boxes] for boxes in words]

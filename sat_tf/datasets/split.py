@@ -2,11 +2,12 @@
 
 import dataclasses
 import hashlib
+import itertools
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from sat_tf.datasets.regions import NONE
 from sat_tf.datasets.split_names import split_name
 
 _BATCH = 256
@@ -21,9 +22,9 @@ class Split:
         split: of the split, e.g. `train`.
         file_names: one per image.
         captions: per image, its captions as written.
-        regions: per image and caption, float32 `[words, 4]` boxes (relative ymin,
-            xmin, ymax, xmax; zero area = this word names no region), or None where
-            they are unknown.
+        regions: per image and caption, a tuple with one float32 `[n, 4]` of boxes
+            (relative ymin, xmin, ymax, xmax; n = 0: it names no region) for each word
+            of `vocabulary.tokenise`; or None where they are unknown.
         images: `tf.data.Dataset` of encoded files (scalar strings), same order.
         image_fingerprint: of `images` alone, wherever they lie and whatever is said
             of them.
@@ -113,9 +114,15 @@ def _text(example):
 
 
 def _regions(boxes):
-    """Ragged boxes `[images, captions, words, 4]` as a tuple of arrays per image."""
+    """Ragged boxes `[images, captions, words, n, 4]` as `Split.regions`."""
     captions = boxes.values
-    rows = np.split(captions.values.numpy(), captions.row_splits.numpy()[1:-1])
-    rows = [row if len(row) else None for row in rows]
-    ends = boxes.row_splits.numpy()
-    return [tuple(rows[a:b]) for a, b in zip(ends, ends[1:], strict=False)]
+    words = captions.values
+    # Most words have none: they share one array.
+    each = [a if len(a) else NONE for a in _cut(words.values.numpy(), words)]
+    rows = [tuple(row) or None for row in _cut(each, captions)]
+    return [tuple(row) for row in _cut(rows, boxes)]
+
+
+def _cut(values, ragged):
+    """The values in the rows of a ragged tensor."""
+    return [values[a:b] for a, b in itertools.pairwise(ragged.row_splits.numpy())]

@@ -67,7 +67,7 @@ def generate(captioner, images, options, *, seed=None, batch_size=32):
             f"Received: batch_size={batch_size!r}. Lower it where memory is short."
         )
     seed, captions = as_seed(seed), []
-    for features in _features(captioner, images, batch_size):
+    for features in features_of_images(captioner, images, batch_size):
         captions += caption_features(
             captioner, features, options, seed=seed, first=len(captions)
         )
@@ -149,8 +149,8 @@ def _one(captioner, decoded, k, b):
     )
 
 
-def _features(captioner, images, batch_size):
-    """Batches of features of whatever the user brought."""
+def features_of_images(captioner, images, batch_size):
+    """Batches of features `[B, L, D]` of whatever `generate` is brought."""
     if isinstance(images, tf.data.Dataset):
         spec = _first(images.element_spec)
         if isinstance(spec, dict) and "annotations" in spec:

@@ -7,15 +7,19 @@ import pathlib
 import numpy as np
 from tqdm import tqdm
 
+from sat_tf import images
 from sat_tf.datasets import cache, scenes
+from sat_tf.datasets.pipeline import Mirrored
+from sat_tf.decoding.explain import explain_features
 from sat_tf.decoding.generate import caption_features, encode
 from sat_tf.evaluation import captions as metrics
+from sat_tf.evaluation import figures, looks
 from sat_tf.presets.storage import named_weights
 from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.memory import keep_freed_memory
 
 
-def cached_inputs(captioner, split, cache_dir):
+def cached_inputs(captioner, split, cache_dir, *, mirrored=False):
     """What the captioner reads of a split: features of a frozen trunk, or pixels.
 
     Args:
@@ -23,6 +27,7 @@ def cached_inputs(captioner, split, cache_dir):
         split: a `datasets.Split`.
         cache_dir: the folder for caches, where it is kept between runs under what it
             was made from.
+        mirrored: whether half of the images of each batch shall be mirrored.
 
     Returns:
         an `ArrayCache` and the key `fit` knows it by: `annotations` or `image`.
@@ -30,16 +35,27 @@ def cached_inputs(captioner, split, cache_dir):
     encoder = captioner.encoder
     size, mode = encoder.image_size, encoder.resize_mode
     if encoder.network.trainable:
-        return cache.cache_pixels(split, size, mode, cache_dir), "image"
-    features = cache.cache_features(
+        pixels = cache.cache_pixels(split, size, mode, cache_dir)
+        if mirrored:
+            plain = pixels
+            pixels = Mirrored(plain, lambda rows: plain.read(rows)[:, :, ::-1])
+        return pixels, "image"
+    cached = functools.partial(
+        cache.cache_features,
         split,
-        functools.partial(encode, captioner),
         record_shape=(encoder.locations, encoder.size),
-        fingerprint=weights_fingerprint(captioner),
         size=size,
         mode=mode,
         cache_dir=cache_dir,
     )
+    fingerprint = weights_fingerprint(captioner)
+    features = cached(functools.partial(encode, captioner), fingerprint=fingerprint)
+    if mirrored:
+        other = cached(
+            lambda images: encode(captioner, images[:, :, ::-1]),
+            fingerprint=f"{fingerprint} mirrored",
+        )
+        features = Mirrored(features, other.read)
     return features, "annotations"
 
 
@@ -88,8 +104,10 @@ def evaluate(
 ):
     """Writes predictions.json, references.json and scores.json; returns the scores.
 
-    The scores are computed from the two files, so anyone can do it again. On `scenes`
-    they hold `pointing_accuracy` and `caption_accuracy` too.
+    The scores are computed from the two files, so anyone can do it again. Where the
+    split has regions they hold `looks`, see `looks.summary`, of the words of
+    `all_looks`, and the best and the worst are drawn in looks.png. On `scenes` they
+    hold `pointing_accuracy` and `caption_accuracy`.
 
     Args:
         captioner: a `ShowAttendTell`.
@@ -122,10 +140,79 @@ def evaluate(
         "rerank": dict(options.rerank) if options.width > 1 else {},
         **metrics.score_files(*paths, meteor=meteor),
     }
+    seen = all_looks(captioner, split, inputs, key, captions, options, seed=seed)
+    if seen:
+        scores["looks"] = {name: looks.summary(each) for name, each in seen.items()}
+        draw_looks(seen["generated"], split, captioner.encoder, out / "looks.png")
     if split.name == "scenes":
         scores |= scene_scores(captions, split, captioner.grid)
     metrics.write_json(scores, out / "scores.json")
     return scores
+
+
+def all_looks(captioner, split, inputs, key, captions, options, *, seed=17):
+    """Where a captioner looks at the words whose regions are known.
+
+    Args:
+        captions: from `predict`, with these `inputs`, `key`, `options` and `seed`.
+
+    Returns:
+        dict of lists of `looks.Look`: `generated`, of the captioner's own words;
+        `given`, of the words of the captions in the split, where attention looked
+        before it knew them; `explained`, of the same, where `explain` finds them.
+        Empty where the split has no regions.
+    """
+    encoder = captioner.encoder
+    known = looks.known_captions(split, encoder.image_size, encoder.resize_mode)
+    if not known:
+        return {}
+    rule = options.attention
+    where = looks.go_over(captioner, inputs, key, known, rule, seed=seed)
+    return {
+        "generated": looks.spoken(captions, known),
+        "given": looks.given(known, *where),
+        "explained": looks.given(known, _evidence(captioner, inputs, key, known)),
+    }
+
+
+def _evidence(captioner, inputs, key, known, batch_size=16):
+    """Of each known caption `[T, h, w]`, where its words are found."""
+    found = []
+    for at in range(0, len(known), batch_size):
+        some = known[at : at + batch_size]
+        records = inputs.read([caption.image for caption in some])
+        features = captioner.network.features_of({key: records})
+        found += explain_features(captioner, features, [each.text for each in some])
+    return [explanation.evidence for explanation in found]
+
+
+def draw_looks(seen, split, encoder, path):
+    """Draws the best and the worst of some looks at a split, if there are any."""
+    best, worst = looks.best_and_worst(seen)
+    if not best:
+        return
+    wanted = {look.image for look, _ in best + worst}
+    pictures = {
+        i: images.load(contents, encoder.image_size, encoder.resize_mode)
+        for i, contents in enumerate(split.images.as_numpy_iterator())
+        if i in wanted
+    }
+    rows = {
+        title: [
+            (
+                pictures[look.image],
+                *look[1:3],
+                *(look.location, look.alpha.shape),
+                f"{m['correctness']:.0%} of alpha\non {m['area']:.0%} of the image",
+            )
+            for look, m in chosen
+        ]
+        for title, chosen in (
+            ("Most of alpha in the boxes", best),
+            ("Least of alpha in the boxes", worst),
+        )
+    }
+    figures.save_figure(figures.looks_figure(rows), path)
 
 
 def scene_scores(captions, split, grid):

@@ -14,6 +14,8 @@ from sat_tf.vocabulary import detokenise
 UPSCALE = 16  # the paper: a factor of 2^4, for 14x14 maps of 224x224 images
 SIGMA = 20  # pixels of the upscaled map, as in the authors' notebook
 CHOSEN = "#E69F00"  # orange: told from the rest by every kind of colour vision
+BOX = "#56B4E9"  # light blue, beside it
+_COLUMNS = 5
 _DARK = 0.25  # brightness left where there is no attention
 _WHITE = 0.3  # share of white where there is most
 
@@ -67,6 +69,39 @@ def grid_figure(captions, *, smooth=True):
     for panels, caption in zip(rows, captions, strict=True):
         _draw(panels, *caption, None, smooth)
     return figure
+
+
+def looks_figure(groups):
+    """Words with their boxes and the cell that was chosen for each.
+
+    Args:
+        groups: title -> list of `(image, word, boxes, cell, grid, text)`: the image
+            `[H, W, 3]` in 0..255, the word, its boxes `[n, 4]` (relative ymin, xmin,
+            ymax, xmax), the chosen cell, row * w + column, of the grid (h, w), and a
+            line below.
+    """
+    heights = [math.ceil(len(looks) / _COLUMNS) for looks in groups.values()]
+    figure = _figure(2.5 * _COLUMNS, 3.3 * sum(heights) + 0.4 * len(groups))
+    parts = figure.subfigures(len(groups), 1, height_ratios=heights, squeeze=False)
+    for part, rows, (title, looks) in zip(
+        parts.flat, heights, groups.items(), strict=True
+    ):
+        part.suptitle(title, fontsize=16, parse_math=False)
+        panels = part.subplots(rows, _COLUMNS, squeeze=False).ravel()
+        for panel in panels:
+            panel.set_axis_off()
+        for panel, look in zip(panels, looks, strict=False):
+            _draw_look(panel, *look)
+    return figure
+
+
+def _draw_look(panel, image, word, boxes, cell, grid, text):
+    panel.imshow(np.clip(image, 0, 255).astype(np.uint8))
+    panel.set_title(word, fontsize=min(16, 190 / max(len(word), 1)), parse_math=False)
+    for box, colour in [*((b, BOX) for b in boxes), (_cell_box(cell, grid), CHOSEN)]:
+        _frame(panel, np.shape(image)[:2], box, colour, width=1.5)
+    below = {"transform": panel.transAxes, "ha": "center", "va": "top"}
+    panel.text(0.5, -0.04, text, fontsize=10, color="0.3", **below)
 
 
 def upsample(alpha, factor=UPSCALE, sigma=SIGMA):
@@ -150,7 +185,6 @@ def _draw(panels, image, words, alpha, cells, title, smooth):
 def _draw_word(panel, image, word, share, cell, smooth):
     """One panel: lit image, outlined cell, its share of alpha."""
     height, width = image.shape[:2]
-    rows, columns = share.shape
     light = upsample(share) if smooth else share
     panel.imshow(_lit(image, light))
     size = min(18, 190 / max(len(word), 1))  # a long word stays over its panel
@@ -159,20 +193,33 @@ def _draw_word(panel, image, word, share, cell, smooth):
     below = {"transform": panel.transAxes, "ha": "center", "va": "top"}
     panel.text(0.5, -0.02, f"{value:.2f}", fontsize=12, color="0.3", **below)
     if cell is not None:
-        row, column = divmod(int(cell), columns)
-        panel.add_patch(
-            Rectangle(
-                # Pixel centres are whole numbers, hence the image starts at -0.5.
-                (column * width / columns - 0.5, row * height / rows - 0.5),
-                width / columns,
-                height / rows,
-                fill=False,
-                edgecolor=CHOSEN,
-                linewidth=2.5,
-                clip_on=False,
-                path_effects=[patheffects.withStroke(linewidth=5, foreground="black")],
-            )
+        _frame(panel, (height, width), _cell_box(cell, share.shape), CHOSEN)
+
+
+def _cell_box(cell, grid):
+    """Relative `(ymin, xmin, ymax, xmax)` of a cell."""
+    row, column = divmod(int(cell), grid[1])
+    return row / grid[0], column / grid[1], (row + 1) / grid[0], (column + 1) / grid[1]
+
+
+def _frame(panel, shape, box, colour, width=2.5):
+    """Outlines a relative box in an image of `shape` (height, width)."""
+    top, left, bottom, right = np.multiply(box, [*shape, *shape])
+    panel.add_patch(
+        Rectangle(
+            # Pixel centres are whole numbers, hence the image starts at -0.5.
+            (left - 0.5, top - 0.5),
+            right - left,
+            bottom - top,
+            fill=False,
+            edgecolor=colour,
+            linewidth=width,
+            clip_on=False,
+            path_effects=[
+                patheffects.withStroke(linewidth=2 * width, foreground="black")
+            ],
         )
+    )
 
 
 def _lit(image, light):

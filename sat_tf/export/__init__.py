@@ -16,6 +16,7 @@ from sat_tf.export.card import model_card
 from sat_tf.export.signatures import build
 from sat_tf.export.warmup import write_warmup
 from sat_tf.runtime.files import replacing
+from sat_tf.vocabulary import UNK
 
 __all__ = ["export"]
 
@@ -123,6 +124,7 @@ def _write_extras(folder, captioner, name, signatures, examples):
         pixels = images.load(contents, size, "squash" if mode == "none" else mode)
         pixels = pixels[np.newaxis]
         rows["image_bytes"], rows["images"] = [contents], pixels
+        rows["caption"] = [" ".join(captioner.vocabulary.words[UNK + 1 :][:10])]
         rows["annotations"] = captioner.encode(pixels).numpy()
     write_warmup(extra / "tf_serving_warmup_requests", name, signatures, rows)
 

@@ -17,6 +17,18 @@ _MEANING = {
     "beam_scores": "their scores",
 }
 
+_EXPLAINED = {
+    "words": 'the words of the `caption` that was sent, `""` after the end',
+    "length": "how many words",
+    "known": "whether the vocabulary has the word",
+    "locations": "where it finds the word: row * {w} + column",
+    "evidence": "the distribution over locations that the word is found by",
+    "support": "how much more probable the image makes the word than images in "
+    "general do, nats; below 0 the image speaks against it",
+    "log_p_word": "log-probability of each word after those before it, nats",
+    "error": "as above",
+}
+
 _CARD = """\
 # {name}
 
@@ -33,7 +45,7 @@ Every output has the batch as its first axis.
 | output | type | shape | |
 |---|---|---|---|
 {outputs}
-
+{explained}
 ## How it was made
 
 | | |
@@ -87,6 +99,7 @@ def model_card(name, captioner, signatures, options, *, dtype, metadata):
         name=name,
         inputs="\n".join(_inputs(signatures)),
         outputs="\n".join(_outputs(signatures["beam"], captioner.grid, options)),
+        explained=_explained(signatures, captioner.grid),
         facts=_rows(facts),
         training=training,
         n_words=f"{len(captioner.vocabulary):,}",
@@ -124,6 +137,22 @@ def _outputs(function, grid, options):
         spec = outputs[name]
         only = " (`beam` only)" if name.startswith("beam") else ""
         yield (f"| `{name}`{only} | {spec.dtype.name} | {_shape(spec)} | {meaning} |")
+
+
+def _explained(signatures, grid):
+    """What `explain` answers, for models that see images."""
+    if "explain" not in signatures:
+        return ""
+    specs = signatures["explain"].structured_outputs
+    rows = (
+        f"| `{name}` | {specs[name].dtype.name} | {_shape(specs[name])} | "
+        f"{meaning.format(w=grid[1])} |"
+        for name, meaning in _EXPLAINED.items()
+    )
+    return "\n".join(
+        ["", "`explain` answers otherwise:", "", "| output | type | shape | |"]
+        + ["|---|---|---|---|", *rows, ""]
+    )
 
 
 def _shape(spec):

@@ -13,8 +13,10 @@ import tensorflow as tf
 
 from sat_tf import images as image_files
 from sat_tf.decoding import decode
+from sat_tf.decoding.explain import explain
+from sat_tf.export import words_in_graph
 from sat_tf.presets.storage import named_weights
-from sat_tf.vocabulary import EOS, seams
+from sat_tf.vocabulary import EOS, PAD, UNK, seams
 
 
 def build(captioner, options, dtype=None):
@@ -43,6 +45,7 @@ def build(captioner, options, dtype=None):
         look = _looker(captioner, scope)
         signatures["images"] = _from_images(captioner, look, default)
         read = _reader(captioner, look)
+        signatures["explain"] = _explainer(captioner, scope, read)
         named = {k: _from_bytes(read, each) for k, each in say.items()}
     signatures |= {**named, "serving_default": named[options.decoder]}
     return module, signatures
@@ -141,6 +144,36 @@ def _speaker(captioner, scope, options):
         return {**outputs, "error": error}
 
     return say
+
+
+def _explainer(captioner, scope, read):
+    """Files and captions, string `[B]` each -> where each word is found."""
+    words = ["", "", "", *captioner.vocabulary.words[UNK + 1 :]]
+    spec = functools.partial(tf.TensorSpec, [None], tf.string)
+
+    @tf.function(
+        input_signature=[spec("image_bytes"), spec("caption")], autograph=False
+    )
+    def from_bytes(image_bytes, caption):
+        features, error = read(image_bytes)
+        tokens, said = words_in_graph.ids(caption, words)
+        with scope():
+            explained = explain(captioner, features, tokens)
+        evidence = explained.evidence
+        shape = tf.concat([tf.shape(tokens), captioner.grid], axis=0)
+        outputs = {
+            "words": said,
+            "length": tf.reduce_sum(tf.cast(tokens != PAD, tf.int32), axis=-1),
+            "known": (tokens != UNK) & (tokens != PAD),
+            "locations": tf.argmax(evidence, axis=-1, output_type=tf.int32),
+            "evidence": tf.reshape(evidence, shape),
+            "support": explained.support,
+            "log_p_word": explained.log_p_word,
+        }
+        fine = tf.equal(error, "")
+        return {**{k: _where(fine, x) for k, x in outputs.items()}, "error": error}
+
+    return from_bytes
 
 
 def _outputs(decoded, vocabulary, grid):

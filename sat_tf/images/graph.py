@@ -10,7 +10,7 @@ from sat_tf.images import headers as image_headers
 
 MODES = ("crop", "squash", "none")
 # "resized so that the shortest side is 256, then centre crop 224" (section 5.2).
-_SHORTEST_SIDE = 256 / 224
+SHORTEST_SIDE = 256 / 224
 # What an image may unpack to; a 50-megapixel photograph passes.
 MAX_PIXELS = 64_000_000
 # What the sides of a larger JPEG are divided by, so that it unpacks to no more.
@@ -135,7 +135,7 @@ def resize(image, size=(224, 224), mode="crop"):
         image = tf.image.resize(image, size, antialias=True)
     else:
         sides = tf.cast(tf.shape(image)[:2], tf.float32)
-        scale = tf.reduce_max(_SHORTEST_SIDE * tf.constant(size, tf.float32) / sides)
+        scale = tf.reduce_max(SHORTEST_SIDE * tf.constant(size, tf.float32) / sides)
         scaled = tf.cast(tf.round(scale * sides), tf.int32)
         image = tf.image.resize(image, scaled, antialias=True)
         top, left = tf.unstack((scaled - tf.constant(size)) // 2)

@@ -80,11 +80,15 @@ class Data:
     Attributes:
         max_words, min_count: the vocabulary, see `Vocabulary.from_captions`.
         batch_size: captions.
+        mirrored: whether half of the training images of each batch are mirrored. Of
+            photographs nobody minds; of writing, or of captions that say left and
+            right, one does.
     """
 
     max_words: int = 10_000
     min_count: int = 1
     batch_size: int = 64
+    mirrored: bool = False
 
 
 SECTIONS = {

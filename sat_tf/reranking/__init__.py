@@ -14,6 +14,7 @@ from sat_tf.runtime.registry import Registry
 
 RERANKERS = Registry(
     "reranker",
+    alignment="sat_tf.reranking.alignment:Alignment",
     consensus="sat_tf.reranking.consensus:Consensus",
     detection="sat_tf.reranking.detection:Detection",
     grounding="sat_tf.reranking.grounding:Grounding",

@@ -15,6 +15,8 @@ class Reranker(keras.layers.Layer):
 
     learns = False
     """Whether it has weights, and so belongs to one captioner."""
+    locates = False
+    """Whether it knows which places show a word, and so has `locate`."""
     requires = ()
     """Names of the rerankers to whose scores this one only adds."""
     strength = 1.0
@@ -38,7 +40,7 @@ class Reranker(keras.layers.Layer):
     def get_build_config(self):
         """Nothing: a captioner builds its rerankers, with sizes of its own."""
 
-    def objective(self, annotations, tokens, rows=None):
+    def objective(self, annotations, tokens, rows=None, trace=None):
         """What to maximise beside the likelihood, per caption: `[B]`, or 0.
 
         Args:
@@ -46,8 +48,21 @@ class Reranker(keras.layers.Layer):
             tokens: int32 `[B, T]`, 0 at padding.
             rows: int `[B]`, the row of `annotations` that each caption is about;
                 `None` = one image each.
+            trace: the `Trace` of the batch, whose attention may be taught.
         """
         return 0.0
+
+    def locate(self, annotations, tokens, rows=None):
+        """Where words are seen, and how far the images support them.
+
+        Args:
+            annotations, tokens, rows: as `objective` takes them.
+
+        Returns:
+            log p(location | word) `[B, T, L]` nats, and `[B, T]` nats: how much more
+            probable the image makes each word than images in general do.
+        """
+        raise NotImplementedError
 
     @property
     def fitted(self):

@@ -56,7 +56,7 @@ class Detection(Reranker):
         hidden = self.drop_hidden(self.hidden(mean), training=training)
         return tf.cast(self.words(hidden), tf.float32)
 
-    def objective(self, annotations, tokens, rows=None):
+    def objective(self, annotations, tokens, rows=None, trace=None):
         """log p of which words each caption says, `[B]` nats."""
         logits = self(annotations, training=True)
         if rows is not None:

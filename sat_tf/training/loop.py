@@ -6,7 +6,6 @@ import pathlib
 import sys
 
 import keras
-import numpy as np
 
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.datasets import Split, load, pipeline
@@ -19,11 +18,9 @@ from sat_tf.runtime.memory import keep_freed_memory
 from sat_tf.training import building, origins, word_vectors
 from sat_tf.training.callbacks import CheckpointCallback
 from sat_tf.training.run import Run
-from sat_tf.training.stages import Plan
+from sat_tf.training.stages import Plan, adapt
 from sat_tf.training_step import updates
 from sat_tf.trunks import weights_name
-
-SAMPLE = 512  # images whose features the encoder is standardised by
 
 
 def train(
@@ -77,7 +74,7 @@ def train(
         # Now, as TFDS draws names for its files while it prepares data.
         keras.utils.set_random_seed(seed)
         captioner = building.make_captioner(recipe, vocabulary, encoder_weights)
-        _prepare(captioner, recipe, training, cache_dir, seed, run, verbose)
+        _prepare(captioner, recipe, plan, training, cache_dir, seed, run, verbose)
         # Now too: what is wrong must not be found out after an epoch's work.
         cached_inputs(captioner, validation, cache_dir)
         session = _Session(
@@ -115,17 +112,25 @@ class _Session:
     verbose: object
 
 
-def _prepare(captioner, recipe, training, cache_dir, seed, run, verbose):
+def _prepare(captioner, recipe, plan, training, cache_dir, seed, run, verbose):
     """What a fresh captioner is given before the first update."""
     if recipe.model.word_vectors and not run.begun:
         coverage = word_vectors.set_embedding(captioner, recipe.model.word_vectors)
         if verbose:
             print(coverage, flush=True)
+    if run.restore_prepared(captioner):
+        return
+    options = {"seed": seed, "verbose": verbose}
+    changed = [
+        stage.prepare(captioner, training, cache_dir, **options)
+        for stage in plan.stages
+    ]
+    if any(changed):
+        run.save_prepared(captioner)
+        return
     inputs, key = cached_inputs(captioner, training, cache_dir)
     if key == "annotations":
-        size = min(SAMPLE, len(inputs))
-        sample = np.random.default_rng(seed).choice(len(inputs), size)
-        captioner.encoder.adapt(inputs.read(np.sort(sample)))
+        adapt(captioner, inputs, seed)
 
 
 def _epochs(session, settings):
@@ -179,7 +184,12 @@ def _fit(session, schedule, epoch, checkpoints):
     """The rest of one epoch of updates; what they came to."""
     step, per_epoch = checkpoints.progress.step, schedule.steps_per_epoch
     # Features while the trunk is frozen, then pixels.
-    inputs, key = cached_inputs(session.captioner, session.training, session.cache_dir)
+    inputs, key = cached_inputs(
+        session.captioner,
+        session.training,
+        session.cache_dir,
+        mirrored=session.recipe.data.mirrored,
+    )
     logs = session.captioner.fit(
         pipeline.training_batches(inputs, schedule, key=key, start_step=step),
         initial_epoch=epoch,

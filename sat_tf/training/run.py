@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from sat_tf.presets import storage
+from sat_tf.presets.storage import named_weights
 from sat_tf.runtime.files import alone, replacing
 from sat_tf.training import origins
 
@@ -133,6 +134,25 @@ class Run:
                 np.savez(file, progress=np.array(state), **arrays)
                 file.flush()
                 os.fsync(file.fileno())
+
+    def restore_prepared(self, captioner):
+        """Puts what the stages prepared into a new captioner; whether there is any."""
+        path = self.folder / "prepared.npz"
+        if not path.is_file():
+            return False
+        variables = named_weights(captioner)
+        with np.load(path) as arrays:
+            for name in arrays.files:
+                variables[name].assign(arrays[name])
+        captioner.encoder.standardise.finalize_state()
+        return True
+
+    def save_prepared(self, captioner):
+        """What the stages made of a captioner before the first epoch."""
+        arrays = {name: v.numpy() for name, v in named_weights(captioner).items()}
+        with self._explained(), replacing(self.folder / "prepared.npz") as path:
+            with open(path, "wb") as file:
+                np.savez(file, **arrays)
 
     def save_best(self, captioner, metadata):
         """The captioner to be used after the run."""

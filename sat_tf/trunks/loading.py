@@ -35,11 +35,29 @@ def make_network(trunk, weights, image_size):
     make, cut, prepare, _ = TRUNKS[trunk]
     make = functools.partial(make, input_shape=(*image_size, 3))
     full = _pretrained(make, trunk) if weights == "imagenet" else make(weights=None)
-    network = keras.Model(full.input, full.get_layer(cut).output)
+    network = keras.Model(full.input, _side_by_side(full, cut))
     if path:
         _load_up_to_cut(full, network, path)
     images = keras.Input((*image_size, 3))
     return keras.Model(images, network(prepare(images)), name=trunk)
+
+
+def _side_by_side(network, cut):
+    """Features `[B, h, w, D]` of several layers, at the locations of the last.
+
+    Where a layer has finer locations, all that lie in a coarse one are its channels.
+    """
+    outputs = [network.get_layer(name).output for name in cut]
+    height, width = outputs[-1].shape[1:3]
+    folded = []
+    for x in outputs:
+        down, across = x.shape[1] // height, x.shape[2] // width
+        if (down, across) != (1, 1):
+            x = keras.layers.Reshape((height, down, width, across, x.shape[-1]))(x)
+            x = keras.layers.Permute((1, 3, 2, 4, 5))(x)
+            x = keras.layers.Reshape((height, width, -1))(x)
+        folded.append(x)
+    return keras.layers.Concatenate()(folded) if len(folded) > 1 else folded[0]
 
 
 @functools.cache

@@ -13,20 +13,21 @@ class Trunk(typing.NamedTuple):
 
     Attributes:
         make: makes it; takes `weights` and `input_shape` as `keras.applications` do.
-        cut: name of the layer whose output is the features.
+        cut: names of the layers whose outputs, side by side, are the features; the
+            last one has the fewest locations.
         prepare: from pixels in 0..255 to what it was trained on.
         packaged: whether its `imagenet` weights come with this package.
     """
 
     make: typing.Callable
-    cut: str
+    cut: tuple
     prepare: typing.Callable
     packaged: bool = False
 
 
 def _application(name, cut, module):
     make = functools.partial(getattr(keras.applications, name), include_top=False)
-    return Trunk(make, cut, getattr(keras.applications, module).preprocess_input)
+    return Trunk(make, (cut,), getattr(keras.applications, module).preprocess_input)
 
 
 # Cuts of EfficientNet-Lite: the last projection, 7 x 7 locations of 320 linear
@@ -34,7 +35,7 @@ def _application(name, cut, module):
 LAST, WIDE = "block7a_project_bn", "block6a_expand_activation"
 
 
-def _lite(name, cut):
+def _lite(name, *cut):
     make = functools.partial(efficientnet_lite.efficientnet_lite, name)
     return Trunk(make, cut, efficientnet_lite.preprocess_input, packaged=True)
 
@@ -49,6 +50,10 @@ TRUNKS = {
     "efficientnetb0": _application("EfficientNetB0", "block5c_add", "efficientnet"),
     "efficientnet_lite0": _lite("efficientnet_lite0", LAST),
     "efficientnet_lite1": _lite("efficientnet_lite1", LAST),
+    # What is there and where: the last of the 14 x 14 locations, four of them to one of
+    # 7 x 7, beside the last projection (hypercolumns, Hariharan et al. 2015).
+    "efficientnet_lite0_hypercolumns": _lite("efficientnet_lite0", "block5c_add", LAST),
+    "efficientnet_lite1_hypercolumns": _lite("efficientnet_lite1", "block5d_add", LAST),
     "efficientnet_lite0_14x14": _lite("efficientnet_lite0", WIDE),
     "efficientnet_lite1_14x14": _lite("efficientnet_lite1", WIDE),
 }

@@ -452,7 +452,7 @@ def test_every_builder_has_the_schema(name, tmp_path):
     expected = schema.features()
     assert spec.keys() == expected.keys()
     assert spec["captions"].keys() == expected["captions"].keys()
-    assert spec["captions"]["regions"].shape.as_list() == [None, None, 4]
+    assert spec["captions"]["regions"].shape.as_list() == [None, None, None, 4]
 
 
 def test_tfds_build(tmp_path):
@@ -503,4 +503,4 @@ def test_two_processes_prepare_the_same_data(tmp_path, monkeypatch, prepared):
 
     monkeypatch.setattr(own.OwnData, "_generate_examples", slowly)
     split = datasets.load(tmp_path / "own", "train")
-    assert len(split) and meanwhile and len(list(prepared.glob("*/*/1.0.0"))) == 1
+    assert len(split) and meanwhile and len(list(prepared.glob("*/*/2.0.0"))) == 1

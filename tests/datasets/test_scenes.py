@@ -7,7 +7,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from sat_tf.datasets import scenes
+from sat_tf.datasets import regions, scenes
 from sat_tf.datasets.scenes import Object
 from sat_tf.datasets.scenes_drawing import RGB, jpeg
 from sat_tf.datasets.scenes_grammar import (
@@ -93,12 +93,12 @@ def test_captions_are_true_and_each_content_word_has_its_region():
             assert 4 <= len(words) == len(boxes) <= 16
             assert is_true(text, scene.objects), text
             accepted = pointing_regions(words, scene.objects)
-            for word, box, regions in zip(words, boxes, accepted, strict=True):
+            for word, own, right in zip(words, boxes, accepted, strict=True):
                 if word in CONTENT:
                     # A phrase fits one object of its scene, so one region is right.
-                    assert regions == [box]
+                    assert right == own and len(own) == 1
                 else:
-                    assert regions is None and not any(box)
+                    assert right is None and own == []
 
 
 def test_a_wrong_colour_or_a_turned_relation_makes_a_caption_false():
@@ -189,8 +189,8 @@ def test_an_oracle_points_right_and_a_blind_pointer_at_chance(grid):
     for scene in MANY:
         for text, boxes in scenes.captions_of(scene):
             inside = [
-                [c for c in range(cells) if scenes._inside(c, grid, box)]
-                for box in boxes
+                np.flatnonzero(regions.holds_middles(own, grid)).tolist()
+                for own in boxes
             ]
             captions.append(text)
             names.append(scene.file_name)
@@ -212,7 +212,10 @@ def test_an_oracle_points_right_and_a_blind_pointer_at_chance(grid):
 def test_scores_count_words_and_captions():
     scene = scenes.scene("test", 0)
     text, boxes = scenes.captions_of(scene)[0]
-    right = [np.add(box[:2], box[2:]) / 2 * 14 // 1 @ (14, 1) for box in boxes]
+    right = [
+        np.add(own[0][:2], own[0][2:]) / 2 * 14 // 1 @ (14, 1) if own else 0
+        for own in boxes
+    ]
     wrong = [0] * len(boxes)
     content = [word in CONTENT for word in tokenise(text)]
     half = [*right[: content.index(True) + 1], *wrong[content.index(True) + 1 :]]
@@ -243,9 +246,10 @@ def test_builder_writes_what_the_functions_say(tmp_path):
         captions = scenes.captions_of(scene)
         texts = [text.decode() for text in example["captions"]["text"]]
         assert texts == [text for text, _ in captions]
-        regions = example["captions"]["regions"]
-        for found, (_, boxes) in zip(regions, captions, strict=True):
-            np.testing.assert_allclose(found, boxes, atol=1e-6)
+        found = example["captions"]["regions"].to_list()
+        for own, (_, boxes) in zip(found, captions, strict=True):
+            assert [len(b) for b in own] == [len(b) for b in boxes]
+            np.testing.assert_allclose(sum(own, []), sum(boxes, []), atol=1e-6)
 
 
 def test_pixels_are_written_as_jpeg():

@@ -168,3 +168,15 @@ def test_what_does_not_fit_is_refused_in_three_parts(alpha):
         visualisation.grid_figure([(IMAGE, WORDS, alpha, [0, 98, 1])])
     with pytest.raises(ValueError, match=parts.format(r"captions=\[\]")):
         visualisation.grid_figure([])
+
+
+def test_looks_show_boxes_and_the_chosen_cell(tmp_path):
+    look = (IMAGE, "dog", [(0, 0, 0.5, 0.25)], 14 * 2 + 5, (7, 14), "all of it")
+    figure = visualisation.looks_figure({"Best": [look] * 6, "Worst": [look]})
+    drawn = [panel for panel in figure.axes if panel.patches]
+    assert len(drawn) == 7 and {p.get_title() for p in drawn} == {"dog"}
+    box, cell = outlines(figure)[:2]
+    assert box == (-0.5, -0.5, 28, 28) and cell == (5 * 8 - 0.5, 2 * 8 - 0.5, 8, 8)
+    assert drawn[0].texts[0].get_text() == "all of it"
+    visualisation.save_figure(figure, tmp_path / "looks.png")
+    assert (tmp_path / "looks.png").stat().st_size > 1000

@@ -47,7 +47,7 @@ def test_trunks_give_places_of_pixels_prepared_their_way(trunk):
     assert encoder.grid == (rows, rows) and encoder.locations == rows * rows
     assert encoder.size == size
     *_, before, inner = encoder.network.operations
-    assert inner.layers[-1].name == TRUNKS[trunk].cut
+    assert inner.layers[-1].name == TRUNKS[trunk].cut[-1]
     prepare = keras.Model(encoder.network.input, before.output)
     pixels = images(1, (224, 224))
     np.testing.assert_allclose(

@@ -31,7 +31,7 @@ class Length(Reranker):
     def call(self, annotations):
         return tf.cast(self.head(tf.reduce_mean(annotations, axis=1))[:, 0], tf.float32)
 
-    def objective(self, annotations, tokens, rows=None):
+    def objective(self, annotations, tokens, rows=None, trace=None):
         wanted = self(annotations)
         if rows is not None:
             wanted = tf.gather(wanted, rows)
