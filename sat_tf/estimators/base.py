@@ -123,16 +123,15 @@ class Estimator(keras.layers.Layer):
 
     def draw(self, logits, seed, step):
         """One-hot locations `[S, B, L]` from the logits of one step (eq. 8-9)."""
+        # Only training draws: captioning does not wait for this import of a second.
+        import tensorflow_probability as tfp
+
         # Image by image, as in `noise`.
         logits = tf.transpose(logits, [1, 0, 2])
-        locations = tf.shape(logits)[-1]
-        drawn = tf.random.stateless_categorical(
-            tf.reshape(logits, [-1, locations]),
-            num_samples=1,
-            seed=tf.random.experimental.stateless_fold_in(seed, step),
-        )
-        drawn = tf.reshape(drawn, tf.shape(logits)[:-1])
-        return tf.one_hot(tf.transpose(drawn), locations, dtype=logits.dtype)
+        drawn = tfp.distributions.OneHotCategorical(
+            logits=logits, dtype=logits.dtype
+        ).sample(seed=tf.random.experimental.stateless_fold_in(seed, step))
+        return tf.transpose(drawn, [1, 0, 2])
 
     def select(self, logits, *, training, seed, step):
         """Weights of the locations at one step; here one location drawn from alpha.
