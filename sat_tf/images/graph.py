@@ -23,6 +23,7 @@ DARKEST = 1 / 8
 NOT_WHITE = "it is not clear which of its values is white"
 
 
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 def decode(contents):
     """Decode one image to upright RGB, uint8 `[H, W, 3]`.
 
@@ -32,31 +33,18 @@ def decode(contents):
     of its size.
 
     Args:
-        contents: scalar string tensor, the encoded file. Outside of a graph, only
-            what a JPEG or a PNG needs is made: all formats take much longer.
+        contents: scalar string tensor, the encoded file.
 
     Raises:
         tf.errors.InvalidArgumentError: the bytes are none of these, broken, or would
             unpack to more than `MAX_PIXELS`.
     """
-    contents = tf.convert_to_tensor(contents, tf.string)
     header = image_headers.read(contents[tf.newaxis])
-    if not tf.executing_eagerly():
-        return _decode_checked(None, contents, *header)
-    file, kinds = contents.numpy(), (image_headers.JPEG, image_headers.PNG)
-    kind = next((kind for kind in kinds if file.startswith(kind)), None)
-    return _decode_checked(kind, contents, *header)
-
-
-@tf.function(autograph=False)
-def _decode_checked(kind, contents, *header):
-    """`decode` of a file whose `Header` has been read, of a kind that may be known."""
-    header = image_headers.Header(*header)
     shrink = shrink_of(header, MAX_PIXELS)[0]
     fits = tf.debugging.Assert(shrink > 0, [_largest(MAX_PIXELS)])
     with tf.control_dependencies([fits]):
         contents = tf.identity(contents)
-    return _decode(contents, shrink, *(x[0] for x in header), kind=kind)
+    return _decode(contents, shrink, *(x[0] for x in header))
 
 
 def shrink_of(header, max_pixels):
@@ -89,28 +77,22 @@ def _largest(max_pixels):
     )
 
 
-def _decode(contents, shrink, *header, kind=None):
-    """`decode` of a file whose `Header` has been read, with all that has been found.
-
-    In a graph, for any kind of file, or for one that is known.
-    """
+@tf.function(autograph=False)
+def _decode(contents, shrink, *header):
+    """`decode` of a file whose `Header` has been read."""
     header = image_headers.Header(*header)
 
     def is_(kind):
         return image_headers.starts_with(contents, kind)
 
-    readers = {
-        image_headers.JPEG: lambda: _jpeg(contents, shrink),
-        image_headers.PNG: lambda: _png(contents),
-        image_headers.GIF: lambda: _gif(contents, header),
-    }
-    if kind:
-        image = readers[kind]()
-    else:
-        image = tf.case(
-            [(is_(kind), reader) for kind, reader in readers.items()],
-            default=lambda: _bmp(contents, header.size),
-        )
+    image = tf.case(
+        [
+            (is_(image_headers.JPEG), lambda: _jpeg(contents, shrink)),
+            (is_(image_headers.PNG), lambda: _png(contents)),
+            (is_(image_headers.GIF), lambda: _gif(contents, header)),
+        ],
+        default=lambda: _bmp(contents, header.size),
+    )
     image = tf.ensure_shape(image, [None, None, 3])
     return _upright(image, header.orientation)
 
