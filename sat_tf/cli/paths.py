@@ -22,7 +22,7 @@ def check(names):
                 "directly in it. Name the folder that they are in, or pipe their "
                 f"paths: find {name} -name '*.jpg' | sat-tf caption -"
             )
-        if name.endswith(_LIST) and not os.path.isdir(name):
+        if _is_list(name):
             try:
                 open(name, "rb").close()
             except OSError as error:
@@ -45,20 +45,25 @@ def read(names):
     """
     for name in names:
         if name == STANDARD_INPUT:
-            yield from _lines(0)
+            yield from _paths(_incoming_lines(0))
+        elif _is_list(name):
+            with open(name, "rb") as lines:
+                yield from _paths(lines)
         elif os.path.isdir(name):
             yield from _images_in(name)
-        elif name.endswith(_LIST):
-            with open(name, "rb", buffering=0) as file:
-                yield from _lines(file.fileno())
         else:
             yield name
 
 
 def count(names):
     """How many images are named, where that is known before they are read."""
-    listed = [n for n in names if n == STANDARD_INPUT or n.endswith(_LIST)]
-    return None if listed else sum(1 for _ in read(names))
+    if any(name == STANDARD_INPUT or _is_list(name) for name in names):
+        return None
+    return sum(1 for _ in read(names))
+
+
+def _is_list(name):
+    return name.endswith(_LIST) and not os.path.isdir(name)
 
 
 def _images_in(folder):
@@ -70,22 +75,31 @@ def _images_in(folder):
     ]
 
 
-def _lines(descriptor):
-    """Lines that are not blank, of UTF-8; `None` where the next is long in coming.
+def _paths(lines):
+    """Paths in lines of bytes; blank lines have none, and `None` stays `None`.
 
     Bytes that are not UTF-8 are kept: a file system allows them in names.
     """
-    before, rest = codecs.BOM_UTF8, b""
+    for line in lines:
+        if line is None:
+            yield None
+        elif line.strip():
+            line = line.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")
+            yield line.decode("utf-8", "surrogateescape")
+
+
+def _incoming_lines(descriptor):
+    """Lines as they come, and `None` where the next is long in coming.
+
+    Not from a file object: its buffer hides from `select` what has come already.
+    """
+    rest = b""
     while True:
-        # Not by a buffered reader: nobody could look whether it would wait.
         if not select.select([descriptor], [], [], _PATIENCE)[0]:
             yield None
-            continue
         chunk = os.read(descriptor, _CHUNK)
         *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines if chunk else [rest]:
-            line, before = line.removeprefix(before).removesuffix(b"\r"), b""
-            if line.strip():
-                yield line.decode("utf-8", "surrogateescape")
+        yield from lines
         if not chunk:
+            yield rest
             return

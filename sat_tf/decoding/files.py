@@ -1,14 +1,14 @@
 """Image files captioned one after the other, however many there are."""
 
 import concurrent.futures
-import contextlib
+import functools
+import itertools
 from typing import NamedTuple
 
 import numpy as np
 
 from sat_tf import images as image_files
 from sat_tf.decoding import generate
-from sat_tf.runtime.ahead import ahead, in_order
 
 # Of images in one batch: as fast as 32, and the first captions come sooner.
 BATCH_SIZE = 8
@@ -33,9 +33,9 @@ def caption_files(captioner, paths, options, *, seed=None, batch_size=BATCH_SIZE
 
     Args:
         captioner: a `ShowAttendTell`.
-        paths: any iterable of paths; memory does not grow with their number. It runs
-            in a thread. `None` in between says that the next path will be long in
-            coming, and has those before it captioned now.
+        paths: any iterable of paths; memory does not grow with their number. `None` in
+            between says that the next path will be long in coming: those before it are
+            captioned before it is asked for.
         options: `DecodingOptions`.
         seed: as in `generate`. What is drawn for an image depends on its index among
             all paths: a file that cannot be read keeps its index.
@@ -44,63 +44,51 @@ def caption_files(captioner, paths, options, *, seed=None, batch_size=BATCH_SIZE
     Yields:
         an `Outcome` of every path, in order.
     """
-    seed, first = generate.as_seed(seed), 0
-    batches = ahead(_batches(captioner, paths, batch_size))
-    with contextlib.closing(batches):
-        for outcomes, features in batches:
-            if features is not None:
-                captions = generate.caption_features(
-                    captioner, features, options, seed=seed, first=first
-                )
-                pairs = zip(outcomes, captions, strict=True)
-                outcomes = [one._replace(caption=caption) for one, caption in pairs]
+    load = functools.partial(_load, captioner.encoder)
+    seed, first, loaded = generate.as_seed(seed), 0, ()
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        for batch in _batches(paths, batch_size):
+            loading = pool.map(load, batch)  # in the threads, from now on
+            outcomes = list(loaded)
+            yield from _captioned(captioner, outcomes, options, seed=seed, first=first)
             first += len(outcomes)
-            yield from outcomes
+            loaded = loading
 
 
-def _batches(captioner, paths, batch_size):
-    """Outcomes without captions, and their features: `None` of a file that is bad.
-
-    The images of a batch follow each other: its first one's index tells all.
-    """
-    size, mode = captioner.encoder.image_size, captioner.encoder.resize_mode
+def _batches(paths, size):
+    """Lists of `size` paths; before a pause and at the end a shorter one, and `[]`."""
     batch = []
-
-    def load(path):
-        return image_files.load(path, size, mode)
-
-    with _threads() as pool:
-        for loaded in in_order(pool, load, paths, 2 * batch_size):
-            good, bad = _outcomes(loaded)
-            batch += good
-            if batch and (bad or loaded is None or len(batch) == batch_size):
-                yield batch, _encode(captioner, batch)
-                batch = []
-            yield bad, None  # nothing bad either: whoever waits may stop waiting now
-        if batch:
-            yield batch, _encode(captioner, batch)
+    for path in itertools.chain(paths, [None]):
+        if path is not None:
+            batch.append(path)
+        if path is None or len(batch) == size:
+            yield batch
+            batch = []
+        if path is None:
+            yield []
 
 
-@contextlib.contextmanager
-def _threads():
-    """Threads to read files in, which leave unread what nobody waits for any more."""
-    pool = concurrent.futures.ThreadPoolExecutor(_THREADS)
+def _load(encoder, path):
     try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _outcomes(loaded):
-    """Good ones and bad ones, one in all, or none."""
-    if loaded is None:
-        return [], []
-    path, pixels = loaded
-    try:
-        return [Outcome(path, pixels=pixels.result())], []
+        pixels = image_files.load(path, encoder.image_size, encoder.resize_mode)
     except ValueError as error:
-        return [], [Outcome(path, error=error)]
+        return Outcome(path, error=error)
+    return Outcome(path, pixels=pixels)
 
 
-def _encode(captioner, batch):
-    return generate.encode(captioner, np.stack([each.pixels for each in batch]))
+def _captioned(captioner, outcomes, options, *, seed, first):
+    """The outcomes of one batch with the captions of all images that could be read."""
+    good = [outcome.pixels for outcome in outcomes if not outcome.error]
+    if not good:
+        return outcomes
+    # A black image stands in for a bad file, so that all others keep their indices.
+    black = np.zeros_like(good[0])
+    pixels = [black if outcome.error else outcome.pixels for outcome in outcomes]
+    features = generate.encode(captioner, np.stack(pixels))
+    captions = generate.caption_features(
+        captioner, features, options, seed=seed, first=first
+    )
+    return [
+        outcome if outcome.error else outcome._replace(caption=caption)
+        for outcome, caption in zip(outcomes, captions, strict=True)
+    ]

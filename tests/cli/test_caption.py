@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import termios
 
 import numpy as np
 import own_run
@@ -200,6 +201,7 @@ def test_a_closed_pipe_ends_it_quietly(photos):
 @pytest.mark.parametrize("number, shown", [(IMAGES, True), (3, False)])
 def test_progress_of_many_is_shown_on_a_terminal(number, shown, photos):
     ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))  # tqdm shows nothing on a width of 0
     with process("bad.png", *photos[:number], stderr=theirs) as asked:
         os.close(theirs)
         assert names_of(asked.stdout.read()) == photos[:number]
