@@ -9,7 +9,7 @@ import textwrap
 from sat_tf.cli import arguments, paths
 
 STOPPED = "What was printed is whole; repeat the command with the images left."
-MAX_DRAWN = 50  # in a figure; its rows are high
+MAX_DRAWN = 50  # images in a figure, one below the other
 
 
 def add_arguments(parser):
@@ -18,8 +18,8 @@ def add_arguments(parser):
         "images",
         nargs="+",
         metavar="IMAGE",
-        help="file, or folder of such; LIST.txt, or - for standard input: paths of "
-        "files, one a line",
+        help="an image file; a folder of images; a file LIST.txt of paths, one a line; "
+        "or - for such paths from standard input",
     )
     parser.add_argument(
         "--model",
@@ -30,7 +30,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--figure",
         metavar="OUT.png",
-        help=f"where it looked, in {MAX_DRAWN} at most",
+        help=f"draw where it looked in the first {MAX_DRAWN} images",
     )
     decoding = parser.add_argument_group("decoding")
     arguments.add_attention(decoding)
@@ -46,7 +46,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    """Captions, prints each when it is there, and draws; 1 if any image failed."""
+    """Prints each caption as soon as it is there, and draws; 1 if any image failed."""
     paths.check(args.images)
     from tqdm import tqdm
 
@@ -87,7 +87,7 @@ def run(args):
 
 
 def _bar(names):
-    """How the progress of many is shown, where captions do not show it already."""
+    """Options of a bar of progress, shown for many where the captions are not seen."""
     shown = sys.stderr.isatty() and not sys.stdout.isatty()
     total = paths.count(names)
     few = total is not None and total < 10
@@ -112,8 +112,8 @@ def _json_array(grid):
     def print_next(outcome):
         nonlocal before
         row = json.dumps(_as_json(outcome.path, outcome.caption, grid), indent=1)
-        print(before, textwrap.indent(row, " "), sep="\n", end="", flush=True)
-        before = ","
+        mark, before = before, ","  # before printing, which Ctrl-C may interrupt
+        print(mark, textwrap.indent(row, " "), sep="\n", end="", flush=True)
 
     try:
         yield print_next

@@ -11,7 +11,7 @@ from sat_tf import images as image_files
 from sat_tf.decoding import generate
 
 # Of images in one batch: as fast as 32, and the first captions come sooner.
-BATCH_SIZE = 8
+_BATCH_SIZE = 8
 _THREADS = 2
 
 
@@ -28,7 +28,7 @@ class Outcome(NamedTuple):
     """Why nothing was."""
 
 
-def caption_files(captioner, paths, options, *, seed=None, batch_size=BATCH_SIZE):
+def caption_files(captioner, paths, options, *, seed=None):
     """Captions image files as they come: the next are read while these are captioned.
 
     Args:
@@ -39,7 +39,6 @@ def caption_files(captioner, paths, options, *, seed=None, batch_size=BATCH_SIZE
         options: `DecodingOptions`.
         seed: as in `generate`. What is drawn for an image depends on its index among
             all paths: a file that cannot be read keeps its index.
-        batch_size: images decoded at once.
 
     Yields:
         an `Outcome` of every path, in order.
@@ -47,7 +46,7 @@ def caption_files(captioner, paths, options, *, seed=None, batch_size=BATCH_SIZE
     load = functools.partial(_load, captioner.encoder)
     seed, first, loaded = generate.as_seed(seed), 0, ()
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        for batch in _batches(paths, batch_size):
+        for batch in _batches(paths, _BATCH_SIZE):
             loading = pool.map(load, batch)  # in the threads, from now on
             outcomes = list(loaded)
             yield from _captioned(captioner, outcomes, options, seed=seed, first=first)
