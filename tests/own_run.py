@@ -103,10 +103,8 @@ def sat_tf_process(*arguments, code=None, **options):
         [sys.executable, *run, *map(str, arguments)],
         cwd=workplace(),
         env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
         text=True,
-        **options,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
     )
 
 

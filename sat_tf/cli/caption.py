@@ -1,20 +1,37 @@
 """Caption image files."""
 
+import contextlib
 import json
+import os
+import sys
+import textwrap
 
-from sat_tf.cli import arguments
+from sat_tf.cli import arguments, paths
+
+STOPPED = "What was printed is whole; repeat the command with the images left."
+MAX_DRAWN = 50  # images in a figure, one below the other
 
 
 def add_arguments(parser):
     """Of `sat-tf caption`."""
-    parser.add_argument("images", nargs="+", metavar="IMAGE")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="an image file; a folder of images; a file LIST.txt of paths, one a line; "
+        "or - for such paths from standard input",
+    )
     parser.add_argument(
         "--model",
         default="flickr8k_hard",
         metavar="RUN|PRESET",
         help="who captions (%(default)s)",
     )
-    parser.add_argument("--figure", metavar="OUT.png", help="where it looked")
+    parser.add_argument(
+        "--figure",
+        metavar="OUT.png",
+        help=f"draw where it looked in the first {MAX_DRAWN} images",
+    )
     decoding = parser.add_argument_group("decoding")
     arguments.add_attention(decoding)
     decoding.add_argument("--decoder", choices=arguments.DECODERS)
@@ -29,30 +46,95 @@ def add_arguments(parser):
 
 
 def run(args):
-    """Captions, prints and draws."""
-    from sat_tf import images
+    """Prints each caption as soon as it is there, and draws; 1 if any image failed."""
+    paths.check(args.images)
+    from tqdm import tqdm
+
     from sat_tf.captioner import ShowAttendTell
+    from sat_tf.decoding.files import caption_files
 
     captioner = ShowAttendTell.from_preset(
         args.model, encoder_weights=args.encoder_weights
     )
-    encoder = captioner.encoder
-    pixels = [
-        images.load(path, encoder.image_size, encoder.resize_mode)
-        for path in args.images
-    ]
-    options = arguments.decoding_options(args)
-    captions = captioner.generate(pixels, seed=args.seed, **options)
-    if args.json:
-        rows = zip(args.images, captions, strict=True)
-        print(json.dumps([_as_json(*row, captioner.grid) for row in rows], indent=1))
-    else:
-        for path, caption in zip(args.images, captions, strict=True):
-            print(f"{path}: {caption.caption}")
-    if args.figure:
-        from sat_tf.evaluation.figures import captions_figure, save_figure
+    options = captioner.options(**arguments.decoding_options(args))
+    outcomes = caption_files(
+        captioner, paths.read(args.images), options, seed=args.seed
+    )
+    printing = _json_array(captioner.grid) if args.json else _lines()
+    count, failed, drawn = 0, 0, []
+    with (
+        contextlib.closing(outcomes),
+        printing as print_next,
+        tqdm(**_bar(args.images)) as bar,
+    ):
+        for outcome in outcomes:
+            count += 1
+            if outcome.error:
+                failed += 1
+                tqdm.write(f"sat-tf caption: {outcome.error}", file=sys.stderr)
+            else:
+                print_next(outcome)
+                if args.figure and len(drawn) < MAX_DRAWN:
+                    drawn.append(outcome)
+            bar.update()
+    if drawn:
+        _draw(drawn, args.figure)
+        if count - failed > MAX_DRAWN:
+            _say(f"{args.figure} shows the first {MAX_DRAWN} images.")
+    if failed:
+        _say(f"{failed} of {count} images could not be captioned, as said above.")
+    return 1 if failed else 0
 
-        save_figure(captions_figure(pixels, captions), args.figure)
+
+def _bar(names):
+    """Options of a bar of progress, shown for many where the captions are not seen."""
+    shown = sys.stderr.isatty() and not sys.stdout.isatty()
+    total = paths.count(names)
+    few = total is not None and total < 10
+    return {"total": total, "unit": "image", "disable": few or not shown}
+
+
+@contextlib.contextmanager
+def _lines():
+    """Yields what prints one outcome as a line for people."""
+
+    def print_next(outcome):
+        print(f"{_printable(outcome.path)}: {outcome.caption.caption}", flush=True)
+
+    yield print_next
+
+
+@contextlib.contextmanager
+def _json_array(grid):
+    """Yields what prints one outcome as the next element of an array."""
+    before = "["
+
+    def print_next(outcome):
+        nonlocal before
+        row = json.dumps(_as_json(outcome.path, outcome.caption, grid), indent=1)
+        mark, before = before, ","  # before printing, which Ctrl-C may interrupt
+        print(mark, textwrap.indent(row, " "), sep="\n", end="", flush=True)
+
+    try:
+        yield print_next
+    finally:
+        print("[]" if before == "[" else "\n]", flush=True)
+
+
+def _printable(path):
+    """The path; a byte that is not UTF-8, which no stream would take, as `\\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _draw(outcomes, path):
+    from sat_tf.evaluation.figures import captions_figure, save_figure
+
+    images, captions = zip(*((o.pixels, o.caption) for o in outcomes), strict=True)
+    save_figure(captions_figure(images, captions), path)
+
+
+def _say(sentence):
+    print(f"sat-tf caption: {sentence}", file=sys.stderr)
 
 
 def _as_json(path, caption, grid):

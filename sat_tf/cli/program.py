@@ -19,11 +19,15 @@ COMMANDS = {
     "bench-estimators": "sat_tf.cli.bench_estimators",
 }
 
+# What Ctrl-C leaves, where a command does not say otherwise by its own `STOPPED`.
+STOPPED = "What was saved is whole; repeat the command to resume."
+
 
 def main(argv=None):
     """Runs one command; returns its exit status.
 
-    0: done; 1: the data cannot be trained on; 2: refused or failed; 130: stopped.
+    0: done; 1: the data cannot be trained on, or an image could not be captioned; 2:
+    refused or failed; 130: stopped.
     """
     args = _parser().parse_args(argv)
     # Set before TensorFlow is imported, or it greets with a page of notices.
@@ -31,10 +35,7 @@ def main(argv=None):
     try:
         return args.run(args) or 0
     except KeyboardInterrupt:
-        print(
-            "\nsat-tf: stopped. What was saved is whole; repeat the command to resume.",
-            file=sys.stderr,
-        )
+        print(f"\nsat-tf: stopped. {args.stopped}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -57,6 +58,7 @@ def _parser():
         module = importlib.import_module(module)
         summary = module.__doc__.splitlines()[0].rstrip(".")
         command = commands.add_parser(name, help=summary, description=summary)
-        command.set_defaults(run=module.run)
+        stopped = getattr(module, "STOPPED", STOPPED)
+        command.set_defaults(run=module.run, stopped=stopped)
         module.add_arguments(command)
     return parser

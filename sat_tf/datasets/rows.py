@@ -4,9 +4,6 @@ import json
 import pathlib
 from typing import NamedTuple
 
-IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .bmp .gif .webp .tif .tiff".split()
-)
 # What others call the columns or keys. A name in the first set goes before the second.
 IMAGE = (
     {"image"},

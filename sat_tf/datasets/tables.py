@@ -10,14 +10,8 @@ import io
 import os
 import re
 
-from sat_tf.datasets.rows import (
-    IMAGE_SUFFIXES,
-    NotCaptions,
-    Place,
-    Row,
-    pick,
-    said,
-)
+from sat_tf.datasets.rows import NotCaptions, Place, Row, pick, said
+from sat_tf.runtime.files import IMAGE_SUFFIXES
 
 _SEPARATORS = ",;\t|"
 _SEP_LINE = re.compile(r"\s*\"?sep=(.)\"?\s*", re.IGNORECASE)

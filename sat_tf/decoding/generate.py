@@ -66,7 +66,7 @@ def generate(captioner, images, options, *, seed=None, batch_size=32):
             "Expected batch_size a whole number >= 1. "
             f"Received: batch_size={batch_size!r}. Lower it where memory is short."
         )
-    seed, captions = _as_seed(seed), []
+    seed, captions = as_seed(seed), []
     for features in features_of_images(captioner, images, batch_size):
         captions += caption_features(
             captioner, features, options, seed=seed, first=len(captions)
@@ -81,7 +81,7 @@ def caption_features(captioner, features, options, *, seed=None, first=0):
     """
     decoded = _graph(captioner, options)(
         tf.cast(features, tf.float32),
-        tf.constant(_as_seed(seed)),
+        tf.constant(as_seed(seed)),
         tf.constant(first, tf.int32),
     )
     decoded = type(decoded)(*(x.numpy() for x in decoded))
@@ -89,7 +89,7 @@ def caption_features(captioner, features, options, *, seed=None, first=0):
     return [_caption(captioner, decoded, b) for b in range(images)]
 
 
-def _as_seed(seed):
+def as_seed(seed):
     """int32 `[2]`; a new one for `None`."""
     if seed is None:
         seed = np.random.default_rng().integers(2**31, size=2)

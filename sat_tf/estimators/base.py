@@ -4,12 +4,9 @@ from typing import NamedTuple
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from sat_tf.runtime import replicas
 from sat_tf.runtime.registry import options_of
-
-tfd = tfp.distributions
 
 
 class Trace(NamedTuple):
@@ -132,11 +129,14 @@ class Estimator(keras.layers.Layer):
 
     def draw(self, logits, seed, step):
         """One-hot locations `[S, B, L]` from the logits of one step (eq. 8-9)."""
+        # Only training draws: captioning does not wait for this import of a second.
+        import tensorflow_probability as tfp
+
         # Image by image, as in `noise`.
         logits = tf.transpose(logits, [1, 0, 2])
-        drawn = tfd.OneHotCategorical(logits=logits, dtype=logits.dtype).sample(
-            seed=tf.random.experimental.stateless_fold_in(seed, step)
-        )
+        drawn = tfp.distributions.OneHotCategorical(
+            logits=logits, dtype=logits.dtype
+        ).sample(seed=tf.random.experimental.stateless_fold_in(seed, step))
         return tf.transpose(drawn, [1, 0, 2])
 
     def select(self, logits, *, training, seed, step):

@@ -47,10 +47,11 @@ def load(image, size=(224, 224), mode="crop", *, name=None):
         try:
             with open(image, "rb") as file:
                 contents = file.read()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # the latter of a null byte
+            reason = getattr(error, "strerror", error)
             raise ValueError(
                 f"Expected the path of an image. Received: image={name!r} "
-                f"({error.strerror}). Check the path."
+                f"({reason}). Check the path."
             ) from error
     contents = to_decodable(contents, name)
     try:

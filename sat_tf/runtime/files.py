@@ -8,6 +8,10 @@ import pathlib
 import platform
 import sys
 
+IMAGE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .bmp .gif .webp .tif .tiff".split()
+)
+
 
 @contextlib.contextmanager
 def replacing(path):

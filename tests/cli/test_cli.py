@@ -384,7 +384,9 @@ def test_wrong_image_files_are_named(name, content, said, run, here, capsys):
         content = (here / "own/images/test0.png").read_bytes()[:60]
     if content:
         (here / name).write_bytes(content)
-    errors = refused(capsys, "caption", name, "--model", run)
+    assert cli.main(["caption", name, "--model", str(run)]) == 1
+    output, errors = capsys.readouterr()
+    assert not output and "1 of 1 images could not be captioned" in errors
     assert said in errors and "Expected" in errors and "Received" in errors
 
 

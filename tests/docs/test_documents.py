@@ -327,6 +327,7 @@ NEEDS = {
     r" --remove NAME": "tests/cli removes caches of its own",
     r"docs/images/dog.jpg": "MobileNet's weights",
     r"--strategy mirrored": "two devices; tests/test_replicas.py has them",
+    r"caption (a.jpg b.jpg|photos/|list.txt)$": "files; tests/cli has such",
 }
 
 

@@ -1,0 +1,93 @@
+"""Image files captioned one after the other, however many there are."""
+
+import concurrent.futures
+import functools
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+from sat_tf import images as image_files
+from sat_tf.decoding import generate
+
+# Of images in one batch: as fast as 32, and the first captions come sooner.
+_BATCH_SIZE = 8
+_THREADS = 2
+
+
+class Outcome(NamedTuple):
+    """What became of one file: a caption, or an error."""
+
+    path: str
+    """As it was given."""
+    pixels: np.ndarray | None = None
+    """float32 `[H, W, 3]` in 0..255, as the captioner saw it."""
+    caption: generate.Caption | None = None
+    """What was said of it."""
+    error: ValueError | None = None
+    """Why nothing was."""
+
+
+def caption_files(captioner, paths, options, *, seed=None):
+    """Captions image files as they come: the next are read while these are captioned.
+
+    Args:
+        captioner: a `ShowAttendTell`.
+        paths: any iterable of paths; memory does not grow with their number. `None` in
+            between says that the next path will be long in coming: those before it are
+            captioned before it is asked for.
+        options: `DecodingOptions`.
+        seed: as in `generate`. What is drawn for an image depends on its index among
+            all paths: a file that cannot be read keeps its index.
+
+    Yields:
+        an `Outcome` of every path, in order.
+    """
+    load = functools.partial(_load, captioner.encoder)
+    seed, first, loaded = generate.as_seed(seed), 0, ()
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        for batch in _batches(paths, _BATCH_SIZE):
+            loading = pool.map(load, batch)  # in the threads, from now on
+            outcomes = list(loaded)
+            yield from _captioned(captioner, outcomes, options, seed=seed, first=first)
+            first += len(outcomes)
+            loaded = loading
+
+
+def _batches(paths, size):
+    """Lists of `size` paths; before a pause and at the end a shorter one, and `[]`."""
+    batch = []
+    for path in itertools.chain(paths, [None]):
+        if path is not None:
+            batch.append(path)
+        if path is None or len(batch) == size:
+            yield batch
+            batch = []
+        if path is None:
+            yield []
+
+
+def _load(encoder, path):
+    try:
+        pixels = image_files.load(path, encoder.image_size, encoder.resize_mode)
+    except ValueError as error:
+        return Outcome(path, error=error)
+    return Outcome(path, pixels=pixels)
+
+
+def _captioned(captioner, outcomes, options, *, seed, first):
+    """The outcomes of one batch with the captions of all images that could be read."""
+    good = [outcome.pixels for outcome in outcomes if not outcome.error]
+    if not good:
+        return outcomes
+    # A black image stands in for a bad file, so that all others keep their indices.
+    black = np.zeros_like(good[0])
+    pixels = [black if outcome.error else outcome.pixels for outcome in outcomes]
+    features = generate.encode(captioner, np.stack(pixels))
+    captions = generate.caption_features(
+        captioner, features, options, seed=seed, first=first
+    )
+    return [
+        outcome if outcome.error else outcome._replace(caption=caption)
+        for outcome, caption in zip(outcomes, captions, strict=True)
+    ]
