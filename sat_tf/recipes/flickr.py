@@ -26,7 +26,7 @@ RECIPE = Recipe().replace(
             "teaching": 2.0,
         },
         "estimator": "straight_through",
-        "stages": {"see": {"trunk_from": "block6a"}, "train": {"epochs": 8}},
+        "stages": {"see": {}, "train": {"epochs": 8}},
         "objective.label_smoothing": 0.1,
         "optimizer.final_rate": 2e-5,
         "optimizer.clip_norm": 5.0,
