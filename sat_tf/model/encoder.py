@@ -75,33 +75,6 @@ class Encoder(keras.layers.Layer):
         self.standardise.finalize_state()
         self.built = True
 
-    def split(self, name):
-        """The trunk in two, before its first layer whose name begins so.
-
-        Returns:
-            Keras models that share the trunk's weights: from images `[B, H, W, 3]` in
-            0..255 to maps, and from these to features `[B, h, w, D]`.
-
-        Raises:
-            ValueError: it has no such layer.
-        """
-        inner = self.network.layers[-1] if self.trunk in TRUNKS else None
-        layers = [] if inner is None else inner.layers[1:]
-        first = next((x for x in layers if name and x.name.startswith(name)), None)
-        if first is None:
-            beginnings = dict.fromkeys(x.name.split("_")[0] for x in layers)
-            raise ValueError(
-                f"Expected the beginning of the name of a layer of {self.trunk}: "
-                f"{', '.join(beginnings) or 'it has none that comes trained'}. "
-                f"Received: {name!r}."
-            )
-        start = keras.Model(inner.input, first.input)
-        images = self.network.input
-        # Of the network that is around the inner one, all that comes before it.
-        prepared = self.network.operations[-2].output
-        front = keras.Model(images, start(prepared))
-        return front, keras.Model(first.input, inner.output)
-
     @property
     def packaged(self):
         """Whether the trunk's weights are, to the bit, those of this package."""

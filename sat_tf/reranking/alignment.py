@@ -10,7 +10,6 @@ from sat_tf.vocabulary import PAD
 
 PASSES = 8
 RATE = 1e-3  # of Adam, falling on a cosine to a fiftieth
-TRUNK_RATE = 0.1  # of that, for a trunk that is trained along
 IMAGES = 32  # per batch
 RARE = 1e-4  # share of the captions that a word is taken to be in at least
 SPREAD = 0.77  # cells, standard deviation: a thing is seldom in one cell alone
@@ -149,36 +148,25 @@ class Alignment(Reranker):
         """Whether `fit` has been here."""
         return bool((keras.ops.convert_to_numpy(self.share) < 1).any())
 
-    def fit(
-        self, captioner, inputs, key, captions, *, trunk=None, seed=17, verbose="auto"
-    ):
-        """Learns the words of the captions of images, from the images as wholes.
-
-        Args:
-            captioner, inputs, key, captions, seed, verbose: see `Reranker.fit`.
-            trunk: a Keras model from records of `inputs` to features, as maps, which
-                learns along at `TRUNK_RATE`; `None` = they are features.
-        """
-
-        def features_of(records):
-            if trunk is None:
-                return captioner.network.features_of({key: records})
-            maps = trunk(tf.cast(records, tf.float32), training=False)
-            return tf.reshape(maps, [-1, captioner.encoder.locations, maps.shape[-1]])
-
-        bags = _Bags(captioner.vocabulary, inputs, captions, seed)
+    def fit(self, captioner, inputs, key, captions, *, seed=17, verbose="auto"):
+        """Learns the words of the captions of images, from the images as wholes."""
+        bags = _Bags(captioner, inputs, key, captions, seed)
         share = bags.share()
         self.share.assign(share)
         self.words.bias.assign(np.log(np.maximum(share, RARE)))  # as any image's
         self.trainable = self.hidden.trainable = self.words.trainable = True
-        learner = _Learner(self, captioner.encoder, features_of, trunk)
-        learner.compile(
-            optimizer=_adam(RATE, len(bags)),
-            tail_optimizer=_adam(TRUNK_RATE * RATE, len(bags)),
-            loss=keras.losses.BinaryCrossentropy(from_logits=True),
+        encoder, steps = captioner.encoder, PASSES * len(bags)
+        trainer = keras.Sequential(
+            [keras.Input((encoder.locations, encoder.size)), self]
+        )
+        trainer.compile(
+            optimizer=keras.optimizers.Adam(
+                keras.optimizers.schedules.CosineDecay(RATE, steps, 0.02)
+            ),
+            loss=_cross_entropy,
             jit_compile=False,
         )
-        learner.fit(bags, epochs=PASSES, shuffle=False, verbose=verbose)
+        trainer.fit(bags, epochs=PASSES, shuffle=False, verbose=verbose)
         self.trainable = self.hidden.trainable = self.words.trainable = False
 
     def get_config(self):
@@ -213,64 +201,27 @@ def _neighbours(telling):
     return tf.linalg.set_diag(weights, tf.ones_like(telling))
 
 
-def _adam(rate, steps):
-    falling = keras.optimizers.schedules.CosineDecay(rate, PASSES * steps, 0.02)
-    return keras.optimizers.Adam(falling)
-
-
-class _Learner(keras.Model):
-    """From records of images to which words their captions have.
-
-    The trunk's steps are shorter: Adam's do not depend on the scale of the gradient, so
-    it has an Adam of its own.
-    """
-
-    def __init__(self, alignment, encoder, features_of, trunk):
-        super().__init__(autocast=False)
-        self.alignment, self.encoder = alignment, encoder
-        self.features_of = features_of
-        self.head = alignment.trainable_variables
-        self.tail = [] if trunk is None else trunk.trainable_variables
-
-    def compile(self, optimizer, tail_optimizer, **options):
-        """As Keras', with an optimizer of the trunk's own."""
-        super().compile(optimizer=optimizer, **options)
-        self.tail_optimizer = tail_optimizer
-        optimizer.build(self.head)
-        tail_optimizer.build(self.tail)
-
-    def train_step(self, data):
-        """One update of the alignment, and of the trunk."""
-        records, shares = data
-        with tf.GradientTape() as tape:
-            annotations = self.encoder(self.features_of(records))
-            logits = self.alignment(annotations, training=True)
-            # The mean over words would be of another size in every vocabulary.
-            loss = logits.shape[-1] * self.compute_loss(y=shares, y_pred=logits)
-        found = tape.gradient(loss, [*self.head, *self.tail])
-        self.optimizer.apply(found[: len(self.head)], self.head)
-        if self.tail:
-            self.tail_optimizer.apply(found[len(self.head) :], self.tail)
-        return {"loss": loss}
+def _cross_entropy(shares, logits):
+    """Of all words; their mean would be of another size in every vocabulary."""
+    each = tf.nn.sigmoid_cross_entropy_with_logits(shares, logits)
+    return tf.reduce_sum(each, axis=-1)
 
 
 class _Bags(keras.utils.PyDataset):
     """Batches of images, and which share of the captions of each has which word."""
 
-    def __init__(self, vocabulary, inputs, captions, seed):
+    def __init__(self, captioner, inputs, key, captions, seed):
         super().__init__()
-        self.inputs, self.size = inputs, len(vocabulary)
-        self.words = [
-            [np.unique(vocabulary.encode(caption)) for caption in group]
-            for group in captions
-        ]
+        self.captioner, self.inputs, self.key = captioner, inputs, key
+        encode = captioner.vocabulary.encode
+        self.words = [[np.unique(encode(c)) for c in group] for group in captions]
         self.random = np.random.default_rng(seed)
         self.on_epoch_begin()
 
     def share(self):
         """Share of all captions that have each word, `[V]`."""
         said = np.concatenate([word for group in self.words for word in group])
-        counts = np.bincount(said, minlength=self.size)
+        counts = np.bincount(said, minlength=len(self.captioner.vocabulary))
         return counts / sum(map(len, self.words))
 
     def on_epoch_begin(self):
@@ -282,8 +233,10 @@ class _Bags(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         images = np.sort(self.order[index * IMAGES : (index + 1) * IMAGES])
-        shares = np.zeros((len(images), self.size), "float32")
+        records = {self.key: self.inputs.read(images)}
+        features = self.captioner.network.features_of(records)
+        shares = np.zeros((len(images), len(self.captioner.vocabulary)), "float32")
         for row, image in zip(shares, images, strict=True):
             for words in self.words[image]:
                 row[words] += 1 / len(self.words[image])
-        return self.inputs.read(images), shares
+        return self.captioner.encoder(features), shares

@@ -6,6 +6,7 @@ import pathlib
 import sys
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from sat_tf.captioner import ShowAttendTell
@@ -19,9 +20,11 @@ from sat_tf.runtime.memory import keep_freed_memory
 from sat_tf.training import building, origins, strategies, word_vectors
 from sat_tf.training.callbacks import CheckpointCallback
 from sat_tf.training.run import Run
-from sat_tf.training.stages import Plan, adapt
+from sat_tf.training.stages import Plan
 from sat_tf.training_step import updates
 from sat_tf.trunks import weights_name
+
+SAMPLE = 512  # images whose features the encoder is standardised by
 
 
 def train(
@@ -74,8 +77,7 @@ def train(
         session = _Session(
             run, plan, recipe, captioner, *splits, seed, cache_dir, verbose
         )
-        _prepare(session)
-        history = _epochs(session, settings)
+        history = _epochs(session, settings, _prepare(session))
         keras.utils.set_random_seed(seed)  # again: a resumed run ends the same
         return _finish(session), history
 
@@ -128,35 +130,40 @@ class _Session:
 
 
 def _prepare(session):
-    """What a fresh captioner is given before the first update."""
+    """What a fresh captioner is given before the first update; whether stages did."""
     captioner, recipe = session.captioner, session.recipe
-    if recipe.model.word_vectors and not session.run.begun:
+    inputs, key = _inputs(session)
+    # Now too: what is wrong must not be found out after an epoch's work.
+    cached_inputs(captioner, session.validation, session.cache_dir)
+    if session.run.begun:  # it is all in the checkpoint
+        return False
+    if recipe.model.word_vectors:
         coverage = word_vectors.set_embedding(captioner, recipe.model.word_vectors)
         if session.verbose:
             print(coverage, flush=True)
-    if not session.run.restore_prepared(captioner):
-        _make_ready(session)
-    # Now too: what is wrong must not be found out after an epoch's work.
-    cached_inputs(captioner, session.validation, session.cache_dir)
-
-
-def _make_ready(session):
-    """What the stages do before the first epoch; features are standardised by then."""
-    captioner, training = session.captioner, session.training
+    if key == "annotations":
+        size = min(SAMPLE, len(inputs))
+        sample = np.random.default_rng(session.seed).choice(len(inputs), size)
+        captioner.encoder.adapt(inputs.read(np.sort(sample)))
     options = {"seed": session.seed, "verbose": session.verbose}
     changed = [
-        stage.prepare(captioner, training, session.cache_dir, **options)
+        stage.prepare(captioner, inputs, key, session.training.captions, **options)
         for stage in session.plan.stages
     ]
-    if any(changed):
-        session.run.save_prepared(captioner)
-        return
-    inputs, key = cached_inputs(captioner, training, session.cache_dir)
-    if key == "annotations":
-        adapt(captioner, inputs, session.seed)
+    return any(changed)
 
 
-def _epochs(session, settings):
+def _inputs(session):
+    """What the captioner reads of the training images: features, or pixels."""
+    return cached_inputs(
+        session.captioner,
+        session.training,
+        session.cache_dir,
+        mirrored=session.recipe.data.mirrored,
+    )
+
+
+def _epochs(session, settings, prepared):
     """Trains, judges and keeps, epoch by epoch; returns the history."""
     run, plan, captioner = session.run, session.plan, session.captioner
     patience, estimator = session.recipe.patience, captioner.estimator
@@ -169,6 +176,8 @@ def _epochs(session, settings):
     for stage in plan.until((progress.step - 1) // per_epoch):
         stage.enter(captioner, estimator)
     run.restore(captioner)
+    if prepared:
+        run.save_checkpoint(captioner, progress)
     names = session.training.file_names
     checkpoints = CheckpointCallback(run, progress, schedule, names)
     first = plan.first_judged(estimator)
@@ -209,12 +218,7 @@ def _fit(session, schedule, epoch, checkpoints):
     """The rest of one epoch of updates; what they came to."""
     step, per_epoch = checkpoints.progress.step, schedule.steps_per_epoch
     # Features while the trunk is frozen, then pixels.
-    inputs, key = cached_inputs(
-        session.captioner,
-        session.training,
-        session.cache_dir,
-        mirrored=session.recipe.data.mirrored,
-    )
+    inputs, key = _inputs(session)
     logs = session.captioner.fit(
         pipeline.training_batches(inputs, schedule, key=key, start_step=step),
         initial_epoch=epoch,

@@ -12,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 
 from sat_tf.presets import storage
-from sat_tf.presets.storage import named_weights
 from sat_tf.runtime.files import alone, replacing
 from sat_tf.training import origins
 
@@ -123,6 +122,7 @@ class Run:
             )
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
+        captioner.encoder.standardise.finalize_state()
 
     def save_checkpoint(self, captioner, progress):
         """Every variable that is trained and the progress, in one file, at once."""
@@ -134,25 +134,6 @@ class Run:
                 np.savez(file, progress=np.array(state), **arrays)
                 file.flush()
                 os.fsync(file.fileno())
-
-    def restore_prepared(self, captioner):
-        """Puts what the stages prepared into a new captioner; whether there is any."""
-        path = self.folder / "prepared.npz"
-        if not path.is_file():
-            return False
-        variables = named_weights(captioner)
-        with np.load(path) as arrays:
-            for name in arrays.files:
-                variables[name].assign(arrays[name])
-        captioner.encoder.standardise.finalize_state()
-        return True
-
-    def save_prepared(self, captioner):
-        """What the stages made of a captioner before the first epoch."""
-        arrays = {name: v.numpy() for name, v in named_weights(captioner).items()}
-        with self._explained(), replacing(self.folder / "prepared.npz") as path:
-            with open(path, "wb") as file:
-                np.savez(file, **arrays)
 
     def save_best(self, captioner, metadata):
         """The captioner to be used after the run."""

@@ -4,18 +4,8 @@ A stage is a class and one line in `STAGES`; a recipe says which of them, in whi
 order, and for how long.
 """
 
-import functools
-
-import numpy as np
-import tensorflow as tf
-
-from sat_tf.datasets import cache
-from sat_tf.datasets.pipeline import Mirrored
 from sat_tf.estimators import Soft
-from sat_tf.evaluation.evaluate import cached_inputs, weights_fingerprint
 from sat_tf.recipes.base import make
-
-SAMPLE = 512  # images whose features the encoder is standardised by
 
 
 class Stage:
@@ -42,17 +32,17 @@ class Stage:
         del estimator
         return True
 
-    def prepare(self, captioner, split, cache_dir, *, seed, verbose):
-        """Works on a new captioner before anything is made of its features.
+    def prepare(self, captioner, inputs, key, captions, *, seed, verbose):
+        """Works on a new captioner, before it is compiled.
 
         Args:
-            captioner: a `ShowAttendTell`, not compiled.
-            split: the training `Split`. cache_dir: the folder for caches.
+            captioner: a `ShowAttendTell`, its encoder adapted.
+            inputs, key: from `cached_inputs`. captions: per image, its captions.
 
         Returns:
-            Whether anything has changed, and the encoder is adapted.
+            Whether anything has changed.
         """
-        del captioner, split, cache_dir, seed, verbose
+        del captioner, inputs, key, captions, seed, verbose
         return False
 
     def enter(self, captioner, estimator):
@@ -80,19 +70,13 @@ class Stage:
 class See(Stage):
     """The words of captions are learned from images as wholes, before any sentence.
 
-    The rerankers that locate words learn them, and with them the end of the trunk,
-    which comes from a classifier of images and knows little of where things are.
-
-    Args:
-        trunk_from: how the names of the first of the trunk's layers that learn begin;
-            all behind them do too. `""` = the trunk stays as it came.
+    It is the rerankers that locate words which learn them.
     """
 
-    def __init__(self, trunk_from=""):
+    def __init__(self):
         super().__init__()
-        self.trunk_from = trunk_from
 
-    def prepare(self, captioner, split, cache_dir, *, seed, verbose):
+    def prepare(self, captioner, inputs, key, captions, *, seed, verbose):
         """Fits the rerankers that locate words."""
         replicas = captioner.strategy.num_replicas_in_sync
         if replicas > 1:
@@ -102,65 +86,10 @@ class See(Stage):
                 "--strategy none; when its first epoch has begun, stop it and resume "
                 "it with --strategy mirrored."
             )
-        options = {"seed": seed, "verbose": verbose}
-        if self.trunk_from:
-            front, trunk = captioner.encoder.split(self.trunk_from)
-            inputs, key = self._maps(captioner, split, cache_dir, front), "maps"
-            options["trunk"] = trunk
-            _set_trainable(trunk, True)
-            adapt(captioner, inputs, seed, trunk)
-        else:
-            inputs, key = cached_inputs(captioner, split, cache_dir)
-            adapt(captioner, inputs, seed)
-        for reranker in captioner.rerankers:
-            if reranker.locates:
-                reranker.fit(captioner, inputs, key, split.captions, **options)
-        if self.trunk_from:
-            _set_trainable(trunk, False)
-        return True
-
-    def _maps(self, captioner, split, cache_dir, front):
-        """What the end of a trunk sees of the images and of their mirror images."""
-        encoder, weights = captioner.encoder, weights_fingerprint(captioner)
-        plain, mirror = (
-            cache.cache_features(
-                split,
-                tf.function(functools.partial(_look, front, mirrored), autograph=False),
-                record_shape=front.output_shape[1:],
-                fingerprint=f"{weights} before {self.trunk_from}, mirrored {mirrored}",
-                size=encoder.image_size,
-                mode=encoder.resize_mode,
-                cache_dir=cache_dir,
-            )
-            for mirrored in (False, True)
-        )
-        return Mirrored(plain, mirror.read)
-
-
-def _set_trainable(trunk, trainable):
-    """Layer by layer: the new model around them is trainable, and Keras stops there."""
-    for layer in trunk.layers:
-        layer.trainable = trainable
-
-
-def _look(front, mirrored, images):
-    return front(images[:, :, ::-1] if mirrored else images, training=False)
-
-
-def adapt(captioner, inputs, seed, trunk=None):
-    """Standardises the features of a captioner, by a sample of the training images.
-
-    Args:
-        captioner: a `ShowAttendTell`. inputs: from `cached_inputs`.
-        seed: of the sample.
-        trunk: from records of `inputs` to features; `None` = they are features.
-    """
-    size = min(SAMPLE, len(inputs))
-    rows = np.sort(np.random.default_rng(seed).choice(len(inputs), size, replace=False))
-    records = inputs.read(rows)
-    if trunk is not None:
-        records = trunk.predict(records.astype("float32"), batch_size=32, verbose=0)
-    captioner.encoder.adapt(records)
+        locating = [each for each in captioner.rerankers if each.locates]
+        for reranker in locating:
+            reranker.fit(captioner, inputs, key, captions, seed=seed, verbose=verbose)
+        return bool(locating)
 
 
 class WarmUp(Stage):

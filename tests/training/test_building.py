@@ -140,7 +140,7 @@ REFUSED = [
         "model.rerankers=none. Set model.rerankers.alignment={}, or leave",
     ),
     (
-        ("stages.see.trunk_from=x", "model.rerankers.detection.hidden_size=3"),
+        ("stages.see={}", "model.rerankers.detection.hidden_size=3"),
         "Received: model.rerankers=detection. Set model.rerankers.alignment={}",
     ),
     (
