@@ -31,6 +31,10 @@ def main(drawing):
         place = {"cwd": home, "env": {**env, "HOME": home}}
         said = run(place, "caption", drawing, "--model", "scenes_hard")
         expect(said.removeprefix(f"{drawing}: ").split(), "a caption", said)
+        said = run(place, "caption", drawing)
+        expect(said.removeprefix(f"{drawing}: ").split(), "a caption", said)
+        said = run(place, "explain", drawing, "--caption", "a red ball")
+        expect(len(said.splitlines()) == 3, "a line for each word", said)
         said = run(place, "serve", "--help")
         expect("--port" in said, "the options of serve", said)
         first = interrupted(place, pathlib.Path(home, "out", "run"), 0)

@@ -61,11 +61,13 @@ class Explained(NamedTuple):
 def explain(captioner, features, tokens):
     """Explains captions, of stock operations only.
 
-    A reranker that `locates` says where words are seen. Without one it is the model's
-    own posterior over the location of each word, and how much less probable the word
-    would be of an average image:
+    Evidence is the posterior over the location of each word, with attention as prior:
 
         p(s_t = i | y_1..t, a) ~ alpha_ti p(y_t | s_t = i, h_{t-1}, a)
+
+    Where a reranker `locates`, what it says of the location takes the likelihood's
+    place, and support is its own. Otherwise support is how much less probable the word
+    would be of an average image.
 
     Args:
         captioner: a `ShowAttendTell`.
@@ -79,19 +81,19 @@ def explain(captioner, features, tokens):
     log_p_word, alpha, states = _spoken(captioner.network, features, tokens, rule)
     locating = [each for each in captioner.rerankers if each.locates]
     if locating:
-        log_evidence, support = locating[0].locate(captioner.encoder(features), tokens)
+        log_places, support = locating[0].locate(captioner.encoder(features), tokens)
+        joint = tf.math.log(alpha) + log_places
     else:
         annotations = captioner.network.annotations(features)
         joint = tf.math.log(alpha) + _from_everywhere(
             captioner.network, annotations, tokens, states
         )
-        log_evidence = tf.nn.log_softmax(joint)
         average = captioner.encoder.average(features)
         support = tf.reduce_logsumexp(joint, axis=-1)
         support -= _spoken(captioner.network, average, tokens, rule)[0]
     word = tf.cast(tokens != PAD, tf.float32)
     return Explained(
-        evidence=tf.exp(log_evidence) * word[..., None],
+        evidence=tf.nn.softmax(joint) * word[..., None],
         support=support * word,
         log_p_word=log_p_word * word,
         alpha=alpha * word[..., None],

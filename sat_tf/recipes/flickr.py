@@ -2,9 +2,11 @@
 
     sat-tf train --data flickr8k --data-dir DIR --preset flickr --out runs/flickr
 
-First the end of the trunk and an alignment of words and places learn which words the
-captions of an image have; then the decoder learns to speak, and its attention is taught
-by the alignment where to look.
+First an alignment learns, from photographs as wholes, which words their captions have
+and which places show them; then the decoder learns to speak, and its attention is
+taught by the alignment where to look. About 35 minutes on 2 shared cores (2026-11-26),
+the cache of the features included. Flickr8k dev, 1,000 images, argmax, as it decodes by
+default: BLEU-4 22.4, METEOR 21.0, CIDEr-D 55.6; greedily 18.9, 19.1, 46.1.
 """
 
 from sat_tf.recipes.base import Recipe
@@ -35,7 +37,7 @@ RECIPE = Recipe().replace(
         "decoding": {
             "decoder": "beam",
             "beam": 40,
-            "rerank": {"consensus": 0.3, "alignment": 3.0},
+            "rerank": {"consensus": 0.3, "alignment": 5.0},
         },
     }
 )

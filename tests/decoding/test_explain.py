@@ -155,7 +155,7 @@ def located():
     return captioner
 
 
-def test_a_reranker_that_locates_is_asked_instead():
+def test_a_reranker_that_locates_takes_the_likelihoods_place():
     captioner = located()
     features = features_of(captioner)
     found = explained(captioner, features, CAPTIONS)
@@ -163,7 +163,8 @@ def test_a_reranker_that_locates_is_asked_instead():
         ids = np.array([captioner.vocabulary.encode(CAPTIONS[i])[:-1]])
         annotations = captioner.encoder(features[i : i + 1])
         log_places, support = captioner.rerankers[0].locate(annotations, ids)
-        evidence = np.exp(log_places[0]).reshape(-1, *captioner.grid)
+        joint = np.exp(log_places[0]).reshape(-1, *captioner.grid) * one.alpha
+        evidence = joint / joint.sum(axis=(1, 2), keepdims=True)
         np.testing.assert_allclose(one.evidence, evidence, atol=1e-5)
         np.testing.assert_allclose(one.support, support[0], atol=1e-5)
 

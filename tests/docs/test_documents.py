@@ -311,7 +311,10 @@ RUN = {
         ["export", "run", "--out", "saved_models/beach"]
     ),
     "sat-tf caption photo.jpg --figure look.png": (
-        ["caption", PICTURE, "--model", "scenes_hard", "--figure", "look.png"]
+        ["caption", PICTURE, "--figure", "look.png"]
+    ),
+    "sat-tf explain photo.jpg --caption a dog on the sand": (
+        ["explain", PICTURE, "--caption", "a dog on the sand"]
     ),
     "sat-tf caches": ["caches"],
 }
@@ -325,7 +328,7 @@ NEEDS = {
     r"^sat-tf serve": "it serves until it is stopped; tests/serving starts it",
     r"hf://": "the network; tests/presets/test_hub.py has a stand-in",
     r" --remove NAME": "tests/cli removes caches of its own",
-    r"docs/images/dog.jpg": "MobileNet's weights",
+    r"docs/images/dog.jpg": "it draws the README's picture anew",
     r"--strategy mirrored": "two devices; tests/test_replicas.py has them",
     r"caption (a.jpg b.jpg|photos/|list.txt)$": "files; tests/cli has such",
 }

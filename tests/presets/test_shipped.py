@@ -1,13 +1,15 @@
 """The captioners that come with the package do what their cards say."""
 
+import json
 import pathlib
+import socket
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from pictures import encode, picture
 
+import sat_tf
 from sat_tf import ShowAttendTell, cli, images
 from sat_tf.datasets import scenes, scenes_drawing
 
@@ -28,21 +30,33 @@ def test_scenes_hard_looks_where_it_speaks():
     assert scenes.caption_accuracy(texts, names) > 0.90
 
 
-def test_flickr8k_hard_captions_photographs_with_a_trunk_of_ones_own(tmp_path, capsys):
-    """Its trunk stays with its owner: here one of random weights, and no sense."""
-    trunk = keras.applications.MobileNet(weights=None, include_top=False)
-    trunk.save_weights(tmp_path / "trunk.weights.h5")
-    picture(300, 200).save(tmp_path / "photo.jpg")
-    given = [str(tmp_path / "photo.jpg"), "--encoder-weights"]
-    assert cli.main(["caption", *given, str(tmp_path / "trunk.weights.h5")]) == 0
-    said = capsys.readouterr().out.removeprefix(f"{given[0]}: ").split()
-    captioner = ShowAttendTell.from_preset(
-        "flickr8k_hard", encoder_weights=tmp_path / "trunk.weights.h5"
-    )
-    assert said and set(said) <= set(captioner.vocabulary.words)
+def test_flickr8k_hard_needs_no_download(tmp_path, capsys, monkeypatch):
+    """Its trunk comes with the package; it captions, and explains what it said."""
+
+    def refused(*args, **kwargs):
+        raise AssertionError(f"a connection was asked for: {args}")
+
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    photo = str(tmp_path / "photo.jpg")
+    picture(300, 200).save(photo)
+    assert cli.main(["caption", photo]) == 0
+    said = capsys.readouterr().out.removeprefix(f"{photo}: ").strip()
+    captioner = ShowAttendTell.from_preset("flickr8k_hard")
+    assert said and set(said.split()) <= set(captioner.vocabulary.words)
     assert captioner.grid == (7, 7) and captioner.options().attention == "argmax"
     # As the photographs it learned from were.
-    assert captioner.encoder.resize_mode == "squash"
+    assert captioner.encoder.resize_mode == "squash" and captioner.encoder.packaged
+    assert cli.main(["explain", photo, "--caption", f"{said} zyzzyva", "--json"]) == 0
+    explained = json.loads(capsys.readouterr().out)
+    assert explained["words"][-1] == "zyzzyva" and not explained["known"][-1]
+    np.testing.assert_allclose(np.sum(explained["evidence"], axis=(1, 2)), 1, rtol=1e-5)
+
+
+def test_flickr8k_hard_and_its_trunk_are_small():
+    folder = pathlib.Path(sat_tf.__file__).parent
+    files = [*(folder / "presets" / "flickr8k_hard").iterdir()]
+    files.append(folder / "trunks" / "weights" / "efficientnet_lite1.weights.h5")
+    assert sum(file.stat().st_size for file in files) < 25e6
 
 
 @pytest.mark.parametrize("size", [(112, 112), (300, 200), (48, 64)])
