@@ -37,8 +37,8 @@ class Alignment(Reranker):
         hidden_size: units with a rectifier.
         dropout: rate on the hidden units. input_dropout: on channels of the
             annotations, an image's at all locations at once.
-        sharpness: factor on the logits in both; at 0 the maximum were a mean and the
-            softmax uniform.
+        sharpness: factor on the logits in both; towards 0 the maximum becomes a mean,
+            and the softmax uniform.
         teaching: weight of a supported word's cross-entropy; 0 = attention is not
             taught.
     """

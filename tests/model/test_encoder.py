@@ -34,6 +34,8 @@ EXPECTED = {
     "efficientnetb0": (14, 112, keras.applications.efficientnet),
     "efficientnet_lite0": (7, 320, efficientnet_lite),
     "efficientnet_lite1": (7, 320, efficientnet_lite),
+    "efficientnet_lite0_hypercolumns": (7, 768, efficientnet_lite),
+    "efficientnet_lite1_hypercolumns": (7, 768, efficientnet_lite),
     "efficientnet_lite0_14x14": (14, 672, efficientnet_lite),
     "efficientnet_lite1_14x14": (14, 672, efficientnet_lite),
 }
@@ -47,12 +49,33 @@ def test_trunks_give_places_of_pixels_prepared_their_way(trunk):
     assert encoder.grid == (rows, rows) and encoder.locations == rows * rows
     assert encoder.size == size
     *_, before, inner = encoder.network.operations
-    assert inner.layers[-1].name == TRUNKS[trunk].cut[-1]
+    assert TRUNKS[trunk].cut[-1] in {layer.name for layer in inner.layers[-2:]}
     prepare = keras.Model(encoder.network.input, before.output)
     pixels = images(1, (224, 224))
     np.testing.assert_allclose(
         prepare(pixels), module.preprocess_input(pixels.copy()), rtol=1e-5, atol=1e-4
     )
+
+
+def test_hypercolumns_are_two_layers_side_by_side():
+    """Of the finer one, the four locations that lie in a coarse one, row by row."""
+    encoder = Encoder("efficientnet_lite0_hypercolumns", image_size=(64, 96))
+    pixels = images(2, (64, 96))
+    *_, before, inner = encoder.network.operations
+    prepared = keras.Model(encoder.network.input, before.output)(pixels)
+    fine, coarse = (
+        keras.Model(inner.input, inner.get_layer(name).output)(prepared).numpy()
+        for name in TRUNKS["efficientnet_lite0_hypercolumns"].cut
+    )
+    assert encoder.grid == (2, 3) and fine.shape[1:3] == (4, 6)
+    found = encoder.features(pixels).numpy().reshape(2, 2, 3, -1)
+    for row in range(2):
+        for column in range(3):
+            inside = fine[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+            wanted = [inside.reshape(2, -1), coarse[:, row, column]]
+            np.testing.assert_allclose(
+                found[:, row, column], np.concatenate(wanted, axis=-1), atol=1e-5
+            )
 
 
 def test_features_are_the_map_at_the_cut_row_by_row():
