@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import sys
 import textwrap
 
@@ -73,7 +74,8 @@ def run(args):
                 failed += 1
                 tqdm.write(f"sat-tf caption: {outcome.error}", file=sys.stderr)
             else:
-                print_next(outcome)
+                with _uninterrupted():
+                    print_next(outcome)
                 if args.figure and len(drawn) < MAX_DRAWN:
                     drawn.append(outcome)
             bar.update()
@@ -95,6 +97,19 @@ def _bar(names):
 
 
 @contextlib.contextmanager
+def _uninterrupted():
+    """Ctrl-C waits until what is inside is done: a row is printed as a whole."""
+    stopped = []
+    handler = signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if stopped:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
 def _lines():
     """Yields what prints one outcome as a line for people."""
 
@@ -112,8 +127,8 @@ def _json_array(grid):
     def print_next(outcome):
         nonlocal before
         row = json.dumps(_as_json(outcome.path, outcome.caption, grid), indent=1)
-        mark, before = before, ","  # before printing, which Ctrl-C may interrupt
-        print(mark, textwrap.indent(row, " "), sep="\n", end="", flush=True)
+        print(before, textwrap.indent(row, " "), sep="\n", end="", flush=True)
+        before = ","
 
     try:
         yield print_next

@@ -4,6 +4,7 @@ import json
 
 from sat_tf.cli import arguments
 
+STOPPED = "Nothing was kept; repeat the command."
 SUPPORTED = 0.7  # nats: twice as probable with this image as with others
 AGAINST = -0.7
 

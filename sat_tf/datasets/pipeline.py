@@ -108,9 +108,9 @@ class Schedule:
 
 
 class Mirrored:
-    """Records of images, in each batch half of them of the mirror images.
+    """Records of images, of which about half are mirrored in each batch.
 
-    Which ones depends on the batch alone: it is the same when a run is resumed.
+    Which ones they are depends on the batch alone, so a resumed run reads the same.
 
     Args:
         plain: an `ArrayCache`.

@@ -27,7 +27,7 @@ def cached_inputs(captioner, split, cache_dir, *, mirrored=False):
         split: a `datasets.Split`.
         cache_dir: the folder for caches, where it is kept between runs under what it
             was made from.
-        mirrored: whether half of the images of each batch shall be mirrored.
+        mirrored: whether about half of the images of each batch are to be mirrored.
 
     Returns:
         an `ArrayCache` and the key `fit` knows it by: `annotations` or `image`.
@@ -175,7 +175,7 @@ def all_looks(captioner, split, inputs, key, captions, options, *, seed=17):
     }
 
 
-def _evidence(captioner, inputs, key, known, batch_size=16):
+def _evidence(captioner, inputs, key, known, batch_size=64):
     """Of each known caption `[T, h, w]`, where its words are found."""
     found = []
     for at in range(0, len(known), batch_size):

@@ -80,9 +80,9 @@ class Data:
     Attributes:
         max_words, min_count: the vocabulary, see `Vocabulary.from_captions`.
         batch_size: captions.
-        mirrored: whether half of the training images of each batch are mirrored. Of
-            photographs nobody minds; of writing, or of captions that say left and
-            right, one does.
+        mirrored: whether about half of the training images of each batch are mirrored.
+            That suits photographs, but not writing, nor captions that say left and
+            right.
     """
 
     max_words: int = 10_000

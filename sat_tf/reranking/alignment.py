@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from sat_tf.reranking.base import Reranker
 from sat_tf.reranking.detection import expected_words
+from sat_tf.reranking.image_batches import ImageBatches
 from sat_tf.vocabulary import PAD
 
 PASSES = 8
@@ -207,16 +208,13 @@ def _cross_entropy(shares, logits):
     return tf.reduce_sum(each, axis=-1)
 
 
-class _Bags(keras.utils.PyDataset):
-    """Batches of images, and which share of the captions of each has which word."""
+class _Bags(ImageBatches):
+    """Images, and which share of the captions of each has which word."""
 
     def __init__(self, captioner, inputs, key, captions, seed):
-        super().__init__()
-        self.captioner, self.inputs, self.key = captioner, inputs, key
+        super().__init__(captioner, inputs, key, IMAGES, seed)
         encode = captioner.vocabulary.encode
         self.words = [[np.unique(encode(c)) for c in group] for group in captions]
-        self.random = np.random.default_rng(seed)
-        self.on_epoch_begin()
 
     def share(self):
         """Share of all captions that have each word, `[V]`."""
@@ -224,19 +222,10 @@ class _Bags(keras.utils.PyDataset):
         counts = np.bincount(said, minlength=len(self.captioner.vocabulary))
         return counts / sum(map(len, self.words))
 
-    def on_epoch_begin(self):
-        """Draws an order."""
-        self.order = self.random.permutation(len(self.inputs))
-
-    def __len__(self):
-        return -(-len(self.order) // IMAGES)
-
     def __getitem__(self, index):
-        images = np.sort(self.order[index * IMAGES : (index + 1) * IMAGES])
-        records = {self.key: self.inputs.read(images)}
-        features = self.captioner.network.features_of(records)
+        images = self.chosen(index)
         shares = np.zeros((len(images), len(self.captioner.vocabulary)), "float32")
         for row, image in zip(shares, images, strict=True):
             for words in self.words[image]:
                 row[words] += 1 / len(self.words[image])
-        return self.captioner.encoder(features), shares
+        return self.annotations(images), shares

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from sat_tf.decoding import selector
 from sat_tf.reranking.base import Reranker
+from sat_tf.reranking.image_batches import ImageBatches
 from sat_tf.vocabulary import EOS
 
 PASSES = 7
@@ -165,28 +166,18 @@ def _looks(captioner, inputs, key, captions, seed):
     return (np.concatenate(each) for each in zip(*found, strict=True))
 
 
-class _Spoken(keras.utils.PyDataset):
+class _Spoken(ImageBatches):
     """Locations of some images, and the share of every word among those said there."""
 
     def __init__(self, captioner, inputs, key, image, location, word, seed):
-        super().__init__()
-        self.captioner, self.inputs, self.key = captioner, inputs, key
+        super().__init__(captioner, inputs, key, IMAGES, seed)
         order = np.argsort(image, kind="stable")
         self.location, self.word = location[order], word[order]
         self.starts = np.searchsorted(image[order], np.arange(len(inputs) + 1))
-        self.random = np.random.default_rng(seed)
-        self.on_epoch_begin()
-
-    def on_epoch_begin(self):
-        self.order = self.random.permutation(len(self.inputs))
-
-    def __len__(self):
-        return -(-len(self.order) // IMAGES)
 
     def __getitem__(self, index):
-        images = np.sort(self.order[index * IMAGES : (index + 1) * IMAGES])
-        features = self._features(images)
-        annotations = self.captioner.encoder(features).numpy()
+        images = self.chosen(index)
+        annotations = self.annotations(images).numpy()
         locations, words = [], []
         for row, image in enumerate(images):
             said = slice(self.starts[image], self.starts[image + 1])
@@ -199,7 +190,3 @@ class _Spoken(keras.utils.PyDataset):
         total = counts.sum(axis=1, keepdims=True)
         flat = annotations.reshape(-1, annotations.shape[-1])
         return flat[locations], counts / total, total[:, 0]
-
-    def _features(self, images):
-        batch = {self.key: self.inputs.read(images)}
-        return self.captioner.network.features_of(batch)

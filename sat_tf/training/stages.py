@@ -70,7 +70,7 @@ class Stage:
 class See(Stage):
     """The words of captions are learned from images as wholes, before any sentence.
 
-    It is the rerankers that locate words which learn them.
+    The rerankers that locate words learn them.
     """
 
     def __init__(self):

@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -166,6 +167,36 @@ def endless(photos, *options, **more):
     with open(own_run.workplace() / "many.txt", "w") as file:
         file.writelines(f"{name}\n" for name in photos * 2000)
     return process("many.txt", *options, **more)
+
+
+class InterruptedWrites(io.StringIO):
+    """A stream at whose write number `at` somebody presses Ctrl-C."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.left = at
+
+    def write(self, text):
+        written = super().write(text)
+        self.left -= 1
+        if self.left == 0:
+            signal.raise_signal(signal.SIGINT)
+        return written
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4, 5, 6])
+def test_interrupted_while_it_prints_a_row(at, photos, captioned):
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    stream = InterruptedWrites(at)
+    try:
+        with contextlib.redirect_stdout(stream):
+            status, _, errors = captioned(*photos[:9], "--json")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    rows = json.loads(stream.getvalue())
+    assert status == 130 and "What was printed is whole" in errors
+    assert 0 < len(rows) < 9
 
 
 def test_interrupted_it_keeps_what_is_printed(photos):

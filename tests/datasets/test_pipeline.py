@@ -48,6 +48,19 @@ def batches(records, **changes):
     ).as_numpy_iterator()
 
 
+def test_mirrored_batches_are_half_of_mirror_images(records):
+    """Here the mirror image of i is -i. The same batch is read the same way again."""
+    mirrored = pipeline.Mirrored(records, lambda rows: -records.read(rows))
+    assert len(mirrored) == 30 and mirrored.record_shape == (2, 3)
+    turned = 0
+    for rows in np.random.default_rng(17).integers(1, 30, (40, 8)):
+        found = mirrored.read(rows)
+        np.testing.assert_array_equal(np.abs(found), records.read(rows))
+        np.testing.assert_array_equal(found, mirrored.read(rows))
+        turned += np.sum(found[:, 0, 0] < 0)
+    assert 130 < turned < 190  # of 320
+
+
 @hypothesis.settings(max_examples=200, deadline=None, derandomize=True)
 @hypothesis.given(
     lengths=st.lists(

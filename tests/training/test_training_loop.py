@@ -22,6 +22,7 @@ from quick_run import (
 from toy import toy
 
 from sat_tf import ShowAttendTell, datasets
+from sat_tf.datasets import cache, pipeline
 from sat_tf.decoding.generate import Caption
 from sat_tf.evaluation.evaluate import cached_inputs
 from sat_tf.recipes import Recipe
@@ -117,6 +118,48 @@ def test_validation_sees_the_trunk_as_it_is_now(quick, small_trunk, tmp_path):
     rows = np.arange(len(split))
     now = captioner.network.features_of({key: inputs.read(rows)})
     assert np.abs(now - before.read(rows)).max() > 0.1
+
+
+@pytest.mark.parametrize("key", ["annotations", "image"])
+def test_mirrored_records_are_of_an_image_or_its_mirror_image(
+    quick, small_trunk, tmp_path, key
+):
+    captioner = building.build(own_recipe(FINE_TUNED), [["a red square"]])
+    captioner.compile(optimizer="adam")
+    split, size = loaded("own", "train"), captioner.encoder.image_size
+    rows = np.arange(len(split))
+    pixels = cache.cache_pixels(split, size, "squash", tmp_path).read(rows)
+    wanted = [pixels, pixels[:, :, ::-1]]
+    if key == "image":
+        captioner.fine_tune()
+    else:
+        wanted = [captioner.encode(each).numpy() for each in wanted]
+    captioner.encoder.resize_mode = "squash"
+    inputs, found = cached_inputs(captioner, split, tmp_path, mirrored=True)
+    assert found == key
+    apart = [
+        np.abs(inputs.read(rows) - each.astype("float32")).reshape(len(rows), -1).max(1)
+        for each in wanted
+    ]
+    np.testing.assert_array_less(np.min(apart, axis=0), 1e-2)
+    assert len(set(np.argmin(apart, axis=0))) == 2
+
+
+def test_training_images_alone_are_mirrored_and_only_if_asked(
+    quick, monkeypatch, tmp_path
+):
+    made = []
+
+    class Watched(pipeline.Mirrored):
+        def __init__(self, plain, mirror):
+            super().__init__(plain, mirror)
+            made.append(len(plain))
+
+    monkeypatch.setattr("sat_tf.evaluation.evaluate.Mirrored", Watched)
+    quick.train(tmp_path / "as it is", HARD)
+    assert not made
+    quick.train(tmp_path / "mirrored", {**HARD, "data.mirrored": True})
+    assert set(made) == {len(loaded("own", "train"))}
 
 
 def test_other_encoder_weights_are_refused_to_a_run_under_way(
