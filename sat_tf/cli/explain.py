@@ -76,7 +76,7 @@ def _verdict(known, support):
         how = "supports it"
     elif support < AGAINST:
         how = "speaks against it"
-    return f"the image {how} ({support:+.1f} nats)"
+    return f"the image {how} ({round(support, 1) + 0.0:+.1f} nats)"
 
 
 def _as_json(path, explanation, grid):
