@@ -15,6 +15,13 @@ MAX_WORDS = 64
 
 _WIDE = range(0xFF01, 0xFFEF)  # letters of full width and kana of half width
 _NARROW = [ord(unicodedata.normalize("NFKC", chr(i))[0]) for i in _WIDE]
+# Capitals of Unicode 14 and later: TensorFlow 2.21 lower-cases those of Unicode 13.
+_CAPITALS = [
+    *(0x2C2F, 0xA7C0, 0xA7CB, 0xA7CC, 0xA7D0, 0xA7D6, 0xA7D8, 0xA7DA, 0xA7DC),
+    *range(0x10570, 0x10596),
+    *range(0x10D50, 0x10D66),
+]
+_SMALL = [ord(chr(i).lower()) for i in _CAPITALS]
 
 _AM = r"\x{0e33}\x{0eb3}"
 _MARK = rf"[\p{{Mn}}\p{{Mc}}{_AM}]"
@@ -87,8 +94,14 @@ def split(captions):
 
 
 def _plain(letters):
-    """Code points, those of another width and the apostrophe as most people write."""
+    """Code points, those of another width and the apostrophe as most people write.
+
+    Capitals that `tf.strings.lower` does not know are small letters.
+    """
     codes = letters.flat_values
+    capital = codes[:, None] == tf.constant(_CAPITALS)
+    small = tf.gather(_SMALL, tf.argmax(tf.cast(capital, tf.int32), axis=-1))
+    codes = tf.where(tf.reduce_any(capital, axis=-1), small, codes)
     wide = (codes >= _WIDE.start) & (codes < _WIDE.stop)
     plain = tf.gather(_NARROW, tf.where(wide, codes - _WIDE.start, 0))
     return tf.where(wide, plain, tf.where(codes == 0x2019, ord("'"), codes))

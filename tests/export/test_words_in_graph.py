@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_vocabulary import TRICKY, WRITTEN
 
+from sat_tf import vocabulary
 from sat_tf.export import words_in_graph
 from sat_tf.vocabulary import PAD, UNK, tokenise
 
@@ -49,9 +50,16 @@ def test_words_of_every_language(words_of):
 
 def is_composed(caption):
     """Whether all that `tokenise` would compose is so already."""
-    return not any("\uff00" < letter < "\uffef" for letter in caption) and (
-        unicodedata.is_normalized("NFC", caption.lower())
-    )
+    text = vocabulary._INVISIBLE.sub("", caption.translate(vocabulary._ALIKE))
+    small = vocabulary._DOTTED.sub("i", text.lower())
+    return all(unicodedata.is_normalized("NFC", form) for form in (text, small))
+
+
+def test_every_capital_letter(words_of):
+    capitals = [chr(i) for i in range(0x110000) if chr(i).lower() != chr(i)]
+    capitals = [*filter(is_composed, capitals)]
+    assert len(capitals) > 1300
+    assert words_of(*capitals) == [tokenise(c) for c in capitals]
 
 
 ASSIGNED = st.text(st.characters(exclude_categories=["Cn", "Co", "Cs"]))
@@ -59,10 +67,10 @@ ASSIGNED = st.text(st.characters(exclude_categories=["Cn", "Co", "Cs"]))
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.one_of(ASSIGNED, st.text(TRICKY)), min_size=1, max_size=9))
-def test_words_of_anything_that_is_composed(words_of, captions):
+def test_words_of_anything(words_of, captions):
     captions = [unicodedata.normalize("NFC", caption) for caption in captions]
     captions = ["", *filter(is_composed, captions)]
-    assert words_of(*captions) == [tokenise(caption) for caption in captions]
+    assert words_of(*captions) == [tokenise(c) for c in captions]
 
 
 def test_ids_of_known_and_unknown_words():
