@@ -15,6 +15,13 @@ def add_arguments(parser):
         "--epochs", type=int, help="of all stages together, instead of the recipe's"
     )
     parser.add_argument("--seed", type=int, default=17)
+    parser.add_argument(
+        "--strategy",
+        choices=("none", "mirrored"),
+        default="none",
+        help="one device, or a share of every batch on each GPU of this machine; a run "
+        "may be resumed with another (default: %(default)s)",
+    )
     arguments.add_cache_dir(parser)
     arguments.add_encoder_weights(parser)
     arguments.add_json(parser)
@@ -22,7 +29,7 @@ def add_arguments(parser):
 
 def run(args):
     """Trains."""
-    from sat_tf.training import train
+    from sat_tf.training import strategies, train
 
     changes = {"estimator": args.estimator} if args.estimator else {}
     recipe = arguments.recipe_of(args, **changes)
@@ -36,6 +43,7 @@ def run(args):
         encoder_weights=args.encoder_weights,
         seed=args.seed,
         cache_dir=args.cache_dir,
+        strategy=strategies.make(args.strategy),
         verbose=0 if args.json else "auto",
     )
     if args.json:

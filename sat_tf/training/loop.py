@@ -7,6 +7,7 @@ import sys
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.datasets import Split, load, pipeline
@@ -16,7 +17,7 @@ from sat_tf.evaluation.evaluate import cached_inputs, predict
 from sat_tf.recipes import Recipe
 from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.memory import keep_freed_memory
-from sat_tf.training import building, origins, word_vectors
+from sat_tf.training import building, origins, strategies, word_vectors
 from sat_tf.training.callbacks import CheckpointCallback
 from sat_tf.training.run import Run
 from sat_tf.training.stages import Plan
@@ -35,6 +36,7 @@ def train(
     encoder_weights=None,
     seed=17,
     cache_dir=None,
+    strategy=None,
     verbose="auto",
 ):
     """Trains a captioner, or resumes the run in `out` where it was interrupted.
@@ -49,6 +51,8 @@ def train(
         encoder_weights: `imagenet` or a path, over the recipe's.
         seed: of the weights, the order of the captions and the sampled locations.
         cache_dir: for features and pixels, by default `default_cache()`.
+        strategy: a `MirroredStrategy`, or `None` for one device. A run may be resumed
+            with another one, as its steps are batches of all replicas together.
         verbose: as in `fit`.
 
     Returns:
@@ -62,12 +66,14 @@ def train(
     """
     keep_freed_memory()
     building.check(recipe)
+    strategy = strategy or tf.distribute.get_strategy()
+    strategies.check(strategy, recipe)
     with Run(out).alone() as run:
         settings = _settings(recipe, data, seed, encoder_weights)
         run.open(settings)
         splits = _read(data, data_dir)
         plan, cache_dir = Plan(recipe.stages), cache_dir or default_cache()
-        captioner = _begin(run, recipe, splits, seed, encoder_weights)
+        captioner = _begin(run, strategy, recipe, splits, seed, encoder_weights)
         session = _Session(
             run, plan, recipe, captioner, *splits, seed, cache_dir, verbose
         )
@@ -86,13 +92,14 @@ def _read(data, data_dir):
     return training, validation
 
 
-def _begin(run, recipe, splits, seed, encoder_weights):
+def _begin(run, strategy, recipe, splits, seed, encoder_weights):
     """An untrained captioner, of the words of the splits."""
     vocabulary = building.vocabulary_of(recipe, splits[0].captions)
     run.learn_from(origins.note(vocabulary, splits))
     # Now, as TFDS draws names for its files while it prepares data.
     keras.utils.set_random_seed(seed)
-    return building.make_captioner(recipe, vocabulary, encoder_weights)
+    with strategy.scope():
+        return building.make_captioner(recipe, vocabulary, encoder_weights)
 
 
 def _settings(recipe, data, seed, encoder_weights):
@@ -162,7 +169,8 @@ def _epochs(session, settings, prepared):
     patience, estimator = session.recipe.patience, captioner.estimator
     schedule = _schedule(session)
     per_epoch = schedule.steps_per_epoch
-    building.compile_captioner(captioner, session.recipe, per_epoch * plan.epochs)
+    with captioner.strategy.scope():
+        building.compile_captioner(captioner, session.recipe, per_epoch * plan.epochs)
     updates.build(captioner)
     progress = run.progress()
     for stage in plan.until((progress.step - 1) // per_epoch):
@@ -199,6 +207,7 @@ def _schedule(session):
         session.captioner.vocabulary,
         batch_size=session.recipe.data.batch_size,
         seed=session.seed,
+        replicas=session.captioner.strategy.num_replicas_in_sync,
         # One for the whole run, or a step would mean something else after.
         together=session.captioner.encoder.network.trainable
         or session.plan.trains_the_trunk,
@@ -278,6 +287,7 @@ def batches(captioner, split, *, batch_size=64, seed=17, cache_dir=None):
         captioner.vocabulary,
         batch_size=batch_size,
         seed=seed,
+        replicas=captioner.strategy.num_replicas_in_sync,
         together=key == "image",
     )
     dataset = pipeline.training_batches(inputs, schedule, key=key)

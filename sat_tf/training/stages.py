@@ -78,6 +78,14 @@ class See(Stage):
 
     def prepare(self, captioner, inputs, key, captions, *, seed, verbose):
         """Fits the rerankers that locate words."""
+        replicas = captioner.strategy.num_replicas_in_sync
+        if replicas > 1:
+            raise ValueError(
+                "Expected one device in the stage see, which does not yet learn on "
+                f"several. Received: {replicas} replicas. Begin the run with "
+                "--strategy none; when its first epoch has begun, stop it and resume "
+                "it with --strategy mirrored."
+            )
         locating = [each for each in captioner.rerankers if each.locates]
         for reranker in locating:
             reranker.fit(captioner, inputs, key, captions, seed=seed, verbose=verbose)
