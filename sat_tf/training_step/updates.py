@@ -115,6 +115,7 @@ def apply(captioner, gradients):
         gradients: one per trainable variable, in their order; of the whole batch.
     """
     variables = captioner.trainable_variables
+    gradients = [g if g is None else tf.convert_to_tensor(g) for g in gradients]
     found = {id(v): g for g, v in zip(gradients, variables, strict=True)}
     main, trunk = (
         [(found[id(v)], v) for v in part] for part in _split(captioner, variables)
@@ -159,8 +160,7 @@ class Compiled:
 
     def __call__(self, optimizer, pairs):
         """Applies (gradient, variable) pairs."""
-        pairs = [(tf.convert_to_tensor(g), v) for g, v in pairs if g is not None]
-        gradients, variables = zip(*pairs, strict=True)
+        gradients, variables = zip(*[p for p in pairs if p[0] is not None], strict=True)
         key = (id(optimizer), *map(id, variables))  # its function keeps them alive
         if key not in self._functions:
 
