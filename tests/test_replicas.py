@@ -28,7 +28,7 @@ def found():
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("name", two_replicas.CASES)
+@pytest.mark.parametrize("name", [*two_replicas.CASES, "see"])
 def test_two_replicas_are_one_device_where_nothing_is_drawn(found, name):
     """Weights, moving averages, moments and what `fit` and `evaluate` show."""
     assert found["apart"][name] < TOLERANCE.get(name, 1e-5)

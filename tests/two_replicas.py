@@ -18,8 +18,11 @@ from toy import WORDS, batch, toy
 from sat_tf import Encoder, ShowAttendTell, cli
 from sat_tf.estimators import ESTIMATORS, Reinforce, Rloo, Soft
 from sat_tf.model import attention
+from sat_tf.reranking.alignment import Alignment
 from sat_tf.reranking.detection import Detection
+from sat_tf.training import strategies
 from sat_tf.training.run import Run
+from sat_tf.training.stages import See
 from sat_tf.training_step import scheduled_sampling
 
 TABLE = np.random.default_rng(17).uniform(0.01, 0.99, [8, 4, 1, 4]).astype("float32")
@@ -30,7 +33,7 @@ def devices():
     cpu, halves = tf.config.list_physical_devices("CPU")[0], 2
     config = [tf.config.LogicalDeviceConfiguration()] * halves
     tf.config.set_logical_device_configuration(cpu, config)
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    return strategies.make("mirrored")
 
 
 def scope(strategy):
@@ -110,6 +113,16 @@ def pictured():
     return ShowAttendTell(WORDS, encoder=encoder, estimator="soft", **sizes)
 
 
+def opinionated():
+    """A toy with rerankers that learn beside it, and that teach its attention."""
+    rerankers = [Detection(3), Alignment(3, teaching=0.5)]
+    model = toy(Reinforce(), rerankers=rerankers)
+    rng = np.random.default_rng(17)
+    for variable in rerankers[1].variables:  # as if it had learned of words
+        variable.assign(rng.uniform(0.01, 0.3, variable.shape))
+    return model
+
+
 def of(kind, **options):
     """A toy with an estimator that has options."""
     return lambda: toy(kind(**options))
@@ -131,7 +144,7 @@ CASES = {
         of(Reinforce),
         dict(label_smoothing=0.1, lambda_ds=0.3, scheduled_sampling=1.0),
     ),
-    "detection": (lambda: toy("soft", rerankers=[Detection(3)]), {}),
+    "rerankers": (opinionated, {}),
     "mixed_bfloat16": (lambda: toy("soft", dtype="mixed_bfloat16"), {}),
     "encoder_rate": (pictured, dict(encoder_rate=0.5)),
 }
@@ -148,13 +161,39 @@ def trained(name, strategy):
         draw_alike(model.estimator)
         model.compile(optimizer=optimizer(), **options)
     if name != "graph":
-        model.compiled_updates = type(model.optimizer).apply_gradients  # compiles less
+        model.compiled_updates = type(model.optimizer).apply_gradients  # quicker
     data = dataset(model, alone if name == "no_rows" else sharing)
     history = model.fit(data, verbose=0, shuffle=False).history
     if name in ("graph", "no_rows"):
         history |= model.evaluate(data, verbose=0, return_dict=True)
     figures = np.array([np.squeeze(history[key]) for key in sorted(history)])
     return figures, *(v.numpy() for v in [*model.variables, *model.optimizer.variables])
+
+
+def seen(strategy):
+    """The weights of a reranker after the stage that has it see, which draws too."""
+    keras.utils.set_random_seed(17)
+    with scope(strategy):
+        model = toy("soft", rerankers=[Alignment(4, dropout=0.5)])
+    values = np.random.default_rng(17).normal(size=(40, 4, 3)).astype("float32")
+    values = {"inputs": Array(values), "key": "annotations"}
+    captions = [["red dog", "dog"], ["blue cat"]] * 20
+    See().prepare(model, **values, captions=captions, seed=17, verbose=0)
+    return [v.numpy() for v in model.variables]
+
+
+class Array:
+    """An array, as a cache of records is read."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __len__(self):
+        return len(self.values)
+
+    def read(self, indices):
+        """Records."""
+        return self.values[indices]
 
 
 def apart(name, two):
@@ -319,6 +358,7 @@ def main():
         tf.argmax(logits[..., 3:], axis=-1, output_type=tf.int32) + 3
     )
     found = {"apart": {"graph": apart("graph", two)}}
+    found["apart"]["see"] = furthest(seen(two), seen(None))
     attention._fused_scores = attention._scores  # to compile takes longer than the rest
     found["apart"] |= {name: apart(name, two) for name in CASES if name != "graph"}
     found |= {"draws": draws(two), "refused": refused(two), "run": run()}

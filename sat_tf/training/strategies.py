@@ -1,5 +1,8 @@
 """What a run trains on: one device, or several with a share of every batch each."""
 
+import contextlib
+import functools
+
 import tensorflow as tf
 
 
@@ -10,11 +13,19 @@ def make(name):
         name: `none`, one device; `mirrored`, all GPUs of this machine (or, if it has
             none, its logical CPUs).
     """
-    if name == "mirrored":
-        find = tf.config.list_logical_devices
-        devices = find("GPU") or find("CPU")
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
-    return tf.distribute.get_strategy()
+    return _mirrored() if name == "mirrored" else tf.distribute.get_strategy()
+
+
+@functools.cache
+def _mirrored():
+    """One for all runs of a process.
+
+    TensorFlow 2.21 numbers the sums of every `MirroredStrategy` from 100, and takes
+    those of two strategies with the same number for one.
+    """
+    find = tf.config.list_logical_devices
+    devices = find("GPU") or find("CPU")
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 
 def check(strategy, recipe):
@@ -26,3 +37,27 @@ def check(strategy, recipe):
             f"Received: data.batch_size={batch_size}. "
             f"Set data.batch_size={-(-batch_size // number) * number}."
         )
+
+
+@contextlib.contextmanager
+def one_device(captioner):
+    """A captioner on one device, which goes on where this one is.
+
+    Args:
+        captioner: a `ShowAttendTell`. With several replicas it is a copy that is used,
+            and in the end the captioner has learned what its copy has.
+    """
+    if captioner.strategy.num_replicas_in_sync == 1:
+        yield captioner
+        return
+    copy = type(captioner).from_config(captioner.get_config())
+    _assign(copy, captioner)
+    yield copy
+    _assign(captioner, copy)
+
+
+def _assign(captioner, other):
+    """Gives a captioner every variable of another one like it, with where draws are."""
+    for variable, value in zip(captioner.variables, other.variables, strict=True):
+        variable.assign(value.numpy())
+    captioner.encoder.standardise.finalize_state()

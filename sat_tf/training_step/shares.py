@@ -4,6 +4,7 @@ import contextlib
 import re
 
 import tensorflow as tf
+from tensorflow.python.data.ops import debug_mode
 
 from sat_tf.training_step import inputs
 
@@ -47,7 +48,8 @@ class CutsBatches:
 
             return dataset.enumerate().flat_map(shares).prefetch(2 * here)
 
-        return self._strategy.distribute_datasets_from_function(of_worker, options)
+        distribute = self._strategy.distribute_datasets_from_function
+        return Untuned(distribute(of_worker, options))
 
     def shares(self, batch):
         """One batch, as a step takes it on all replicas."""
@@ -56,6 +58,31 @@ class CutsBatches:
         options.autotune.enabled = False  # whose thread ends up to a minute later
         dataset = dataset.with_options(options)
         return next(iter(self.experimental_distribute_dataset(dataset)))
+
+
+class Untuned:
+    """A distributed data set whose iterators end when they are no longer wanted.
+
+    On the way to a device there is nothing to tune, but TensorFlow 2.21 tunes it, in
+    a thread that sleeps for up to a minute and that the end of `fit` would wait for.
+
+    Args:
+        dataset: what a strategy made of a data set.
+    """
+
+    def __init__(self, dataset):
+        self._dataset = dataset
+
+    def __getattr__(self, name):
+        return getattr(self._dataset, name)
+
+    def __iter__(self):
+        before = debug_mode.DEBUG_MODE
+        debug_mode.DEBUG_MODE = True  # all that it does to an iterator is not to tune
+        try:
+            return iter(self._dataset)
+        finally:
+            debug_mode.DEBUG_MODE = before
 
 
 def cut(batch, number):
