@@ -9,7 +9,8 @@ from tensorflow.python.data.ops import debug_mode
 from sat_tf.training_step import inputs
 
 OF_IMAGES = ("image", "annotations")
-_ERROR = re.compile(r"Expected a batch that .* without words\.")
+_INDIVISIBLE = re.compile(r"Expected a batch that .* without words\.")
+_MIXED_UP = "Shape mismatch in the collective instance"
 
 
 class CutsBatches:
@@ -162,11 +163,16 @@ def _divisible(step, batch, number):
 
 @contextlib.contextmanager
 def explained():
-    """Raises `ValueError` where a batch could not be divided."""
+    """Raises `ValueError` for what TensorFlow says of replicas in its own words."""
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        found = _ERROR.search(str(error))
-        if not found:
-            raise
-        raise ValueError(found[0]) from None
+        if found := _INDIVISIBLE.search(str(error)):
+            raise ValueError(found[0]) from None
+        if _MIXED_UP in str(error):
+            raise ValueError(
+                "Expected one MirroredStrategy in a process, as TensorFlow takes the "
+                "sums of two for one. Received: sums of several. Start Python anew, "
+                "make one strategy, and all captioners in its scope."
+            ) from error
+        raise
