@@ -11,8 +11,11 @@ def make(name):
 
     Args:
         name: `none`, one device; `mirrored`, all GPUs of this machine (or, if it has
-            none, its logical CPUs).
+            none, its logical CPUs); `multi_worker`, those of all workers of
+            `TF_CONFIG`, which has to be made before TensorFlow does anything else.
     """
+    if name == "multi_worker":
+        return tf.distribute.MultiWorkerMirroredStrategy()
     return _mirrored() if name == "mirrored" else tf.distribute.get_strategy()
 
 

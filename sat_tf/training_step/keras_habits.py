@@ -15,6 +15,7 @@ class KerasHabits:
 
     def fit(self, *args, **kwargs):
         """As Keras', of a data set of dicts or of a dict of arrays."""
+        updates.check_one_worker(self)
         given = inputs.arguments(super().fit, args, kwargs)
         with shares.explained():
             return super().fit(**given)

@@ -19,7 +19,7 @@ def check_strategy(captioner, compiling=False):
     """
     strategy = tf.distribute.get_strategy()
     for each in (captioner.strategy, strategy):
-        known = isinstance(each, tf.distribute.MirroredStrategy)
+        known = isinstance(each, tf.distribute.MirroredStrategy) or has_workers(each)
         if each.num_replicas_in_sync > 1 and not known:
             raise ValueError(
                 "Expected a MirroredStrategy where there are several replicas. "
@@ -36,13 +36,30 @@ def check_strategy(captioner, compiling=False):
             "strategy's scope, or train without a strategy."
         )
     _check_variables(captioner)
+    if has_workers(captioner.strategy):
+        return
     cluster = tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec()
     workers = sum(cluster.num_tasks(job) for job in cluster.jobs if job in _TRAINING)
     if workers > 1:
         raise ValueError(
-            "Expected one worker: updates are not yet right on several. "
+            "Expected one worker without a strategy for several. "
             f"Received: TF_CONFIG with {workers} workers. Unset TF_CONFIG and train "
-            "in one process."
+            "in one process, or call sat-tf train --strategy multi_worker."
+        )
+
+
+def has_workers(strategy):
+    """Whether a strategy spreads training over processes."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def check_one_worker(captioner):
+    """Raises `ValueError` where Keras would train on several."""
+    if has_workers(captioner.strategy):
+        raise ValueError(
+            "Expected a captioner of one process, as Keras' fit cannot train on "
+            "several workers. Received: MultiWorkerMirroredStrategy. Call sat-tf train "
+            "--strategy multi_worker, or sat_tf.train."
         )
 
 
@@ -70,6 +87,11 @@ def _check_variables(captioner):
             )
 
 
+def seed_states(captioner):
+    """The variables that all draws follow from."""
+    return [v for v in captioner.variables if v.name == "seed_generator_state"]
+
+
 def spread_seeds(captioner):
     """Gives every replica noise of its own; the first one's is that of one device.
 
@@ -79,13 +101,27 @@ def spread_seeds(captioner):
     strategy = captioner.strategy
     if strategy.num_replicas_in_sync == 1:
         return
-    for variable in captioner.variables:
-        if variable.name == "seed_generator_state":
-            copies = strategy.experimental_local_results(variable.value)
-            seed, drawn = copies[0].numpy()
-            for replica, copy in enumerate(copies):
-                own = (int(seed) + replica * _APART) % 2**32
-                copy.assign(np.array([own, drawn], seed.dtype))
+    numbers = _numbers(strategy)
+    for variable in seed_states(captioner):
+        copies = strategy.experimental_local_results(variable.value)
+        seed, drawn = copies[0].numpy()
+        for number, copy in zip(numbers, copies, strict=True):
+            own = (int(seed) + number * _APART) % 2**32
+            copy.assign(np.array([own, drawn], seed.dtype))
+
+
+def _numbers(strategy):
+    """Of the replicas in this process, among those of all processes."""
+
+    @tf.function(autograph=False)
+    def run():
+        return strategy.run(
+            lambda: tf.identity(
+                tf.distribute.get_replica_context().replica_id_in_sync_group
+            )
+        )
+
+    return [int(number) for number in strategy.experimental_local_results(run())]
 
 
 def encoder_optimizer(captioner):

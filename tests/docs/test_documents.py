@@ -331,6 +331,7 @@ NEEDS = {
     r"docs/images/dog.jpg": "it draws the README's picture anew",
     r"--strategy mirrored": "two devices; tests/test_replicas.py has them",
     r"caption (a.jpg b.jpg|photos/|list.txt)$": "files; tests/cli has such",
+    r"--strategy multi_worker": "two processes; tests/training starts them",
 }
 
 
