@@ -10,6 +10,7 @@ from sat_tf.model import losses
 from sat_tf.model.network import Network
 from sat_tf.presets import storage
 from sat_tf.presets.configuration import Configured
+from sat_tf.runtime import replicas
 from sat_tf.training_step import logs, updates
 from sat_tf.training_step.keras_habits import KerasHabits
 from sat_tf.training_step.scheduled_sampling import with_own_words
@@ -238,12 +239,12 @@ class ShowAttendTell(KerasHabits, Configured, keras.Model):
             loss, trace = self.loss_of(data)
             scaled = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
-        gradients = tape.gradient(scaled, variables)
+        gradients = replicas.total(tape.gradient(scaled, variables))
         updates.apply(self, gradients)
         inside = {id(v) for v in self.network.attention.trainable_variables}
         pairs = zip(gradients, variables, strict=True)
         extra = {
-            "surrogate": loss,
+            "surrogate": replicas.total(loss),
             **self.estimator.statistics(trace),
             "attention_gradient": tf.linalg.global_norm(
                 [g for g, v in pairs if id(v) in inside]

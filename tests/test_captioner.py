@@ -2,11 +2,8 @@
 
 import io
 import json
-import os
-import pathlib
 import subprocess
 import sys
-import textwrap
 
 import keras
 import numpy as np
@@ -238,44 +235,6 @@ def test_several_workers_are_refused(monkeypatch):
     for call in (model.compile, lambda: model.fit(batch(model), verbose=0)):
         with pytest.raises(ValueError, match="Received: TF_CONFIG with 2 workers"):
             call()
-
-
-def test_several_replicas_are_refused():
-    """In a process of its own, as devices are divided before TensorFlow starts."""
-    code = """
-        import tensorflow as tf
-        from toy import batch, toy
-        cpu, config = tf.config.list_physical_devices("CPU")[0], tf.config
-        halves = [config.LogicalDeviceConfiguration()] * 2
-        config.set_logical_device_configuration(cpu, halves)
-        two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-        outside = toy("soft")
-        outside.compile()
-        with two.scope():
-            inside = toy("soft")
-        def compiled_inside():
-            with two.scope():
-                inside.compile()
-        def trained_inside():
-            with two.scope():
-                outside.fit(batch(outside), verbose=0)
-        for call in (compiled_inside, inside.compile, trained_inside):
-            try:
-                call()
-            except ValueError as error:
-                print("Refused:", error)
-    """
-    folder = pathlib.Path(__file__).parent
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder.parent)])},
-        capture_output=True,
-        text=True,
-    )
-    said = done.stdout.splitlines()
-    assert len(said) == 3, done
-    assert all("MirroredStrategy with num_replicas_in_sync=2" in line for line in said)
 
 
 # ------------------------------------------------------------------------ its draws

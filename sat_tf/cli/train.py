@@ -15,6 +15,14 @@ def add_arguments(parser):
         "--epochs", type=int, help="of all stages together, instead of the recipe's"
     )
     parser.add_argument("--seed", type=int, default=17)
+    parser.add_argument(
+        "--strategy",
+        choices=("none", "mirrored", "multi_worker"),
+        default="none",
+        help="one device; or a share of every batch on each GPU of this machine; or on "
+        "each GPU of the workers of TF_CONFIG, with one --out that all of them see. A "
+        "run may be resumed with another (default: %(default)s)",
+    )
     arguments.add_cache_dir(parser)
     arguments.add_encoder_weights(parser)
     arguments.add_json(parser)
@@ -22,8 +30,9 @@ def add_arguments(parser):
 
 def run(args):
     """Trains."""
-    from sat_tf.training import train
+    from sat_tf.training import strategies, train
 
+    strategy = strategies.make(args.strategy)  # first: TensorFlow asks for it
     changes = {"estimator": args.estimator} if args.estimator else {}
     recipe = arguments.recipe_of(args, **changes)
     if args.epochs is not None:
@@ -36,8 +45,11 @@ def run(args):
         encoder_weights=args.encoder_weights,
         seed=args.seed,
         cache_dir=args.cache_dir,
+        strategy=strategy,
         verbose=0 if args.json else "auto",
     )
+    if not strategy.extended.should_checkpoint:
+        return
     if args.json:
         print(json.dumps(history, indent=1))
     else:

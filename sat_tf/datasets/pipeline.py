@@ -52,13 +52,16 @@ class Schedule:
         together: all captions of an image in one batch (if they are no more than
             `batch_size`), so that a trunk that is trained sees the image once; costs
             more padding.
+        replicas: that a batch is divided among; the number of rows is a multiple.
 
     Attributes:
         steps_per_epoch: batches that hold every caption once.
         rows: of every batch, captions and filling.
     """
 
-    def __init__(self, captions, vocabulary, *, batch_size, seed, together=False):
+    def __init__(
+        self, captions, vocabulary, *, batch_size, seed, together=False, replicas=1
+    ):
         self.n_images = len(captions)
         self.images, self.tokens = _flatten(captions, vocabulary)
         self._lengths = np.array([len(tokens) for tokens in self.tokens])
@@ -74,7 +77,8 @@ class Schedule:
         # A batch holds the units that start in its share of the captions, and these
         # start at multiples of `step`: so many and the rest of the last unit.
         step = np.gcd.reduce(counts)
-        self.rows = int(step * (-(-total // (steps * step)) - 1) + most)
+        rows = int(step * (-(-total // (steps * step)) - 1) + most)
+        self.rows = -(-rows // replicas) * replicas
         self._units = np.split(np.arange(total), starts[1:])
         self._order = functools.lru_cache(maxsize=2)(
             # Two, for reads in parallel may lie on both sides of an epoch's end.

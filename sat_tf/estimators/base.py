@@ -5,6 +5,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from sat_tf.runtime import replicas
 from sat_tf.runtime.registry import options_of
 
 
@@ -38,8 +39,13 @@ class Trace(NamedTuple):
 
     @property
     def captions(self):
-        """How many captions have words: the others only fill the batch."""
-        return tf.reduce_sum(tf.reduce_max(self.mask, axis=-1))
+        """How many captions, of all replicas, have words: others only fill a batch."""
+        return replicas.total(tf.reduce_sum(tf.reduce_max(self.mask, axis=-1)))
+
+    @property
+    def words(self):
+        """How many words there are, of all replicas, and 1 if there are none."""
+        return tf.maximum(replicas.total(tf.reduce_sum(self.mask)), 1.0)
 
     @property
     def log_p_location(self):

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from sat_tf.estimators.base import Estimator, check_choice, check_samples
 from sat_tf.estimators.critic import Critic
+from sat_tf.runtime import replicas
 
 BASELINES = ("none", "moving_average", "leave_one_out", "soft", "nvil")
 REWARDS = ("sum", "per_word", "to_go")
@@ -48,7 +49,7 @@ class Reinforce(Estimator):
         semi_sampling: probability that alpha is used in place of a sample.
         coin: who shares a draw of semi-sampling: one `image` for a whole caption
             (the paper), or the whole batch at one `step` (what the authors' code
-            does when it runs).
+            does when it runs; of several replicas each has its own).
         batch_sum: sum the score and entropy terms over the batch, as the authors'
             code does, where the likelihood is averaged: lambda times B.
         baseline_steps: numbers of words left that the moving averages of `to_go`
@@ -251,9 +252,8 @@ class Reinforce(Estimator):
     def update(self, trace):
         """b <- 0.9 b + 0.1 mean R over the batch (p. 5), and the variance so too."""
         if self.variance is not None:
-            words = tf.maximum(tf.reduce_sum(trace.mask), 1.0)
             square = tf.reduce_mean(self.advantage(trace) ** 2, axis=0)
-            now = tf.reduce_sum(square) / words
+            now = replicas.total(tf.reduce_sum(square)) / trace.words
             self.variance.assign(_DECAY * self.variance + (1 - _DECAY) * now)
         if self.baseline in ("moving_average", "nvil"):
             self._update_average(trace)
@@ -274,19 +274,21 @@ class Reinforce(Estimator):
         size = self.average.shape[0]
         total = tf.math.unsorted_segment_sum(tf.reshape(reward, [-1]), slots, size)
         count = tf.math.unsorted_segment_sum(tf.reshape(votes, [-1]), slots, size)
+        total, count = replicas.total((total, count))
         return total / tf.maximum(count, 1), count
 
     def statistics(self, trace):
         """Over all words: mean baseline (nats), mean and variance of the advantage."""
-        words = tf.maximum(tf.reduce_sum(trace.mask), 1.0) * self.samples
+        words = trace.words * self.samples
         advantage = self.advantage(trace)
         baseline = (self.rewards(trace) - advantage) * trace.mask
-        mean = tf.reduce_sum(advantage) / words
+        sums = tf.reduce_sum(baseline), tf.reduce_sum(advantage)
+        baseline, mean = (each / words for each in replicas.total(sums))
+        square = tf.reduce_sum(trace.mask * (advantage - mean) ** 2)
         return {
-            "baseline": tf.reduce_sum(baseline) / words,
+            "baseline": baseline,
             "advantage": mean,
-            "advantage_variance": tf.reduce_sum(trace.mask * (advantage - mean) ** 2)
-            / words,
+            "advantage_variance": replicas.total(square) / words,
         }
 
     def get_config(self):

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from sat_tf.runtime import replicas
+
 
 def log_likelihood(logits, tokens):
     """log p(y_t | s, a) of the words that were said, and nothing at padding.
@@ -50,7 +52,9 @@ def smoothing(logits, tokens):
 def mean_over_captions(values, mask):
     """Mean of `values` `[B]` over the captions that have words.
 
-    The others only fill a batch up to its size: they count for nothing.
+    The others only fill a batch up to its size: they count for nothing. A replica that
+    has a share of the batch gets its share of the mean: the sum over its captions by
+    the number of all.
 
     Args:
         values: `[B]`.
@@ -58,7 +62,7 @@ def mean_over_captions(values, mask):
     """
     spoken = tf.reduce_max(mask, axis=-1)
     total = tf.reduce_sum(tf.where(spoken > 0, values, 0.0))
-    return total / tf.maximum(tf.reduce_sum(spoken), 1.0)
+    return total / tf.maximum(replicas.total(tf.reduce_sum(spoken)), 1.0)
 
 
 def doubly_stochastic(alpha, mask):

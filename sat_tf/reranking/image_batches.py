@@ -14,10 +14,20 @@ class ImageBatches(keras.utils.PyDataset):
         inputs, key: from `cached_inputs`.
         size: images in a batch.
         seed: of the order.
+
+    Raises:
+        ValueError: the captioner has several replicas.
     """
 
     def __init__(self, captioner, inputs, key, size, seed):
         super().__init__()
+        number = captioner.strategy.num_replicas_in_sync
+        if number > 1:
+            raise ValueError(
+                "Expected a captioner on one device to fit a reranker to. "
+                f"Received: num_replicas_in_sync={number}. Save the captioner, load it "
+                "outside the strategy's scope, and fit the reranker that it has there."
+            )
         self.captioner, self.inputs, self.key = captioner, inputs, key
         self.size = size
         self.random = np.random.default_rng(seed)

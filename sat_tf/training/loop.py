@@ -7,6 +7,7 @@ import sys
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.datasets import Split, load, pipeline
@@ -16,7 +17,7 @@ from sat_tf.evaluation.evaluate import cached_inputs, predict
 from sat_tf.recipes import Recipe
 from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.memory import keep_freed_memory
-from sat_tf.training import building, origins, word_vectors
+from sat_tf.training import building, origins, strategies, word_vectors, workers
 from sat_tf.training.callbacks import CheckpointCallback
 from sat_tf.training.run import Run
 from sat_tf.training.stages import Plan
@@ -35,6 +36,7 @@ def train(
     encoder_weights=None,
     seed=17,
     cache_dir=None,
+    strategy=None,
     verbose="auto",
 ):
     """Trains a captioner, or resumes the run in `out` where it was interrupted.
@@ -49,6 +51,9 @@ def train(
         encoder_weights: `imagenet` or a path, over the recipe's.
         seed: of the weights, the order of the captions and the sampled locations.
         cache_dir: for features and pixels, by default `default_cache()`.
+        strategy: a `MirroredStrategy`, a `MultiWorkerMirroredStrategy`, or `None` for
+            one device. A run may be resumed with another one, as its steps are batches
+            of all replicas together.
         verbose: as in `fit`.
 
     Returns:
@@ -62,18 +67,25 @@ def train(
     """
     keep_freed_memory()
     building.check(recipe)
-    with Run(out).alone() as run:
+    strategy = strategy or tf.distribute.get_strategy()
+    strategies.check(strategy, recipe)
+    with workers.together(), workers.run_in(out, strategy).alone() as run:
         settings = _settings(recipe, data, seed, encoder_weights)
         run.open(settings)
-        splits = _read(data, data_dir)
+        with workers.chief_first(strategy):
+            splits = _read(data, data_dir)
         plan, cache_dir = Plan(recipe.stages), cache_dir or default_cache()
-        captioner = _begin(run, recipe, splits, seed, encoder_weights)
+        captioner = _begin(run, strategy, recipe, splits, seed, encoder_weights)
+        verbose = verbose if workers.is_chief(strategy) else 0
         session = _Session(
             run, plan, recipe, captioner, *splits, seed, cache_dir, verbose
         )
-        history = _epochs(session, settings, _prepare(session))
+        with workers.chief_first(strategy):
+            prepared = _prepare(session)
+        history = _epochs(session, settings, prepared)
         keras.utils.set_random_seed(seed)  # again: a resumed run ends the same
-        return _finish(session), history
+        with workers.chief_first(strategy):
+            return _finish(session), history
 
 
 def _read(data, data_dir):
@@ -86,13 +98,14 @@ def _read(data, data_dir):
     return training, validation
 
 
-def _begin(run, recipe, splits, seed, encoder_weights):
+def _begin(run, strategy, recipe, splits, seed, encoder_weights):
     """An untrained captioner, of the words of the splits."""
     vocabulary = building.vocabulary_of(recipe, splits[0].captions)
     run.learn_from(origins.note(vocabulary, splits))
     # Now, as TFDS draws names for its files while it prepares data.
     keras.utils.set_random_seed(seed)
-    return building.make_captioner(recipe, vocabulary, encoder_weights)
+    with strategy.scope():
+        return building.make_captioner(recipe, vocabulary, encoder_weights)
 
 
 def _settings(recipe, data, seed, encoder_weights):
@@ -128,8 +141,8 @@ def _prepare(session):
     inputs, key = _inputs(session)
     # Now too: what is wrong must not be found out after an epoch's work.
     cached_inputs(captioner, session.validation, session.cache_dir)
-    if session.run.begun:  # it is all in the checkpoint
-        return False
+    if session.run.begun or not workers.is_chief(captioner.strategy):
+        return False  # it is all in the checkpoint, or will be
     if recipe.model.word_vectors:
         coverage = word_vectors.set_embedding(captioner, recipe.model.word_vectors)
         if session.verbose:
@@ -162,14 +175,17 @@ def _epochs(session, settings, prepared):
     patience, estimator = session.recipe.patience, captioner.estimator
     schedule = _schedule(session)
     per_epoch = schedule.steps_per_epoch
-    building.compile_captioner(captioner, session.recipe, per_epoch * plan.epochs)
+    with captioner.strategy.scope():
+        building.compile_captioner(captioner, session.recipe, per_epoch * plan.epochs)
     updates.build(captioner)
     progress = run.progress()
+    workers.check_progress(captioner.strategy, progress, run.folder)
     for stage in plan.until((progress.step - 1) // per_epoch):
         stage.enter(captioner, estimator)
     run.restore(captioner)
-    if prepared:
+    if prepared or updates.has_workers(captioner.strategy):
         run.save_checkpoint(captioner, progress)
+    workers.follow(run, captioner)
     names = session.training.file_names
     checkpoints = CheckpointCallback(run, progress, schedule, names)
     first = plan.first_judged(estimator)
@@ -178,7 +194,7 @@ def _epochs(session, settings, prepared):
             break
         plan.at(epoch).enter(captioner, estimator)
         row = {"epoch": epoch + 1, **_fit(session, schedule, epoch, checkpoints)}
-        row |= _validate(session)
+        row |= _judged(session)
         judged = plan.at(epoch).judged(estimator)
         if judged and row["val_bleu_4"] > progress.best:
             progress.best, progress.best_epoch = row["val_bleu_4"], epoch
@@ -199,6 +215,7 @@ def _schedule(session):
         session.captioner.vocabulary,
         batch_size=session.recipe.data.batch_size,
         seed=session.seed,
+        replicas=session.captioner.strategy.num_replicas_in_sync,
         # One for the whole run, or a step would mean something else after.
         together=session.captioner.encoder.network.trainable
         or session.plan.trains_the_trunk,
@@ -210,7 +227,10 @@ def _fit(session, schedule, epoch, checkpoints):
     step, per_epoch = checkpoints.progress.step, schedule.steps_per_epoch
     # Features while the trunk is frozen, then pixels.
     inputs, key = _inputs(session)
-    logs = session.captioner.fit(
+    several = updates.has_workers(session.captioner.strategy)
+    fit = workers.fit if several else ShowAttendTell.fit
+    logs = fit(
+        session.captioner,
         pipeline.training_batches(inputs, schedule, key=key, start_step=step),
         initial_epoch=epoch,
         epochs=epoch + 1,
@@ -218,8 +238,17 @@ def _fit(session, schedule, epoch, checkpoints):
         callbacks=[checkpoints],
         shuffle=False,
         verbose=session.verbose,
-    ).history
-    return {name: float(values[-1]) for name, values in logs.items()}
+    )
+    if several:
+        return logs
+    return {name: float(values[-1]) for name, values in logs.history.items()}
+
+
+def _judged(session):
+    """What the chief's validation came to."""
+    strategy = session.captioner.strategy
+    row = _validate(session) if workers.is_chief(strategy) else None
+    return workers.told(strategy, row)
 
 
 def _validate(session):
@@ -237,6 +266,8 @@ def _validate(session):
 
 def _finish(session):
     """The best captioner, after what the stages do with it."""
+    if isinstance(session.run, workers.Reader):  # the chief has done it
+        return ShowAttendTell.from_preset(session.run.model)
     run, training = session.run, session.training
     best = ShowAttendTell.from_preset(run.model)
     inputs, key = cached_inputs(best, training, session.cache_dir)
@@ -278,6 +309,7 @@ def batches(captioner, split, *, batch_size=64, seed=17, cache_dir=None):
         captioner.vocabulary,
         batch_size=batch_size,
         seed=seed,
+        replicas=captioner.strategy.num_replicas_in_sync,
         together=key == "image",
     )
     dataset = pipeline.training_batches(inputs, schedule, key=key)

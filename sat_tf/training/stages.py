@@ -6,6 +6,7 @@ order, and for how long.
 
 from sat_tf.estimators import Soft
 from sat_tf.recipes.base import make
+from sat_tf.training import strategies
 
 
 class Stage:
@@ -78,10 +79,12 @@ class See(Stage):
 
     def prepare(self, captioner, inputs, key, captions, *, seed, verbose):
         """Fits the rerankers that locate words."""
-        locating = [each for each in captioner.rerankers if each.locates]
-        for reranker in locating:
-            reranker.fit(captioner, inputs, key, captions, seed=seed, verbose=verbose)
-        return bool(locating)
+        options = {"seed": seed, "verbose": verbose}
+        with strategies.one_device(captioner) as one:
+            for reranker in one.rerankers:
+                if reranker.locates:
+                    reranker.fit(one, inputs, key, captions, **options)
+        return any(reranker.locates for reranker in captioner.rerankers)
 
 
 class WarmUp(Stage):

@@ -2,7 +2,7 @@
 
 import keras
 
-from sat_tf.training_step import inputs, updates
+from sat_tf.training_step import inputs, shares, updates
 
 
 class KerasHabits:
@@ -10,26 +10,31 @@ class KerasHabits:
 
     def compile(self, *args, **kwargs):
         """As Keras', without losses and metrics."""
-        updates.check_one_replica(self, compiling=True)
+        updates.check_strategy(self, compiling=True)
         super().compile(**inputs.arguments(super().compile, args, kwargs))
 
     def fit(self, *args, **kwargs):
         """As Keras', of a data set of dicts or of a dict of arrays."""
-        return super().fit(**inputs.arguments(super().fit, args, kwargs))
+        updates.check_one_worker(self)
+        given = inputs.arguments(super().fit, args, kwargs)
+        with shares.explained():
+            return super().fit(**given)
 
     def evaluate(self, *args, **kwargs):
         """As Keras', of what `fit` takes."""
-        return super().evaluate(**inputs.arguments(super().evaluate, args, kwargs))
+        given = inputs.arguments(super().evaluate, args, kwargs)
+        with shares.explained():
+            return super().evaluate(**given)
 
     def train_on_batch(self, *args, **kwargs):
         """As Keras', of one dict."""
         given = inputs.arguments(super().train_on_batch, args, kwargs)
-        return super().train_on_batch(**given)
+        return super().train_on_batch(**self._shared(given))
 
     def test_on_batch(self, *args, **kwargs):
         """As Keras', of one dict."""
         given = inputs.arguments(super().test_on_batch, args, kwargs)
-        return super().test_on_batch(**given)
+        return super().test_on_batch(**self._shared(given))
 
     def get_compile_config(self):
         """What `compile` was given, for a saved model; `None` if it was not called."""
@@ -61,19 +66,48 @@ class KerasHabits:
         return list(self.means.values())
 
     def make_train_function(self, force=False):
-        """As Keras', on one replica, with the optimizer's variables made before.
+        """As Keras', with the optimizer's variables made before.
 
         Variables that are born in a trace make it happen twice.
         """
-        updates.check_one_replica(self)
+        updates.check_strategy(self)
+        updates.spread_seeds(self)
         if not self.optimizer.built:
             updates.build(self)
         return super().make_train_function(force)
 
     def make_test_function(self, force=False):
+        """As Keras'."""
+        updates.check_strategy(self)
+        updates.spread_seeds(self)
+        return super().make_test_function(force)
+
+    def make_predict_function(self, force=False):
         """As Keras', on one replica."""
         updates.check_one_replica(self)
-        return super().make_test_function(force)
+        return super().make_predict_function(force)
+
+    @property
+    def distribute_strategy(self):
+        """The strategy, for Keras: of several replicas, it cuts batches by images."""
+        strategy = super().distribute_strategy
+        if strategy.num_replicas_in_sync == 1:
+            return strategy
+        return shares.CutsBatches(strategy, self.encoder)
+
+    def _maybe_symbolic_build(self, *args, **kwargs):
+        """Nothing: a captioner is built when it is made.
+
+        Keras would read a batch for it, and take the mean of its shares.
+        """
+
+    def _shared(self, given):
+        """Arguments of one batch, the batch cut where there are several replicas."""
+        strategy = self.distribute_strategy
+        if strategy.num_replicas_in_sync == 1:
+            return given
+        with shares.explained():
+            return {**given, "x": strategy.shares(given["x"])}
 
     def _batch(self, data):
         try:

@@ -5,6 +5,8 @@ import math
 import keras
 import tensorflow as tf
 
+from sat_tf.runtime import replicas
+
 SHOWN = (
     "loss",
     "surrogate",
@@ -30,8 +32,8 @@ def update(means, trace, extra, locations):
 
     Args:
         means: from `running_means`; gets further names as they come.
-        trace: the batch's `Trace`.
-        extra: name -> scalar, further figures per word.
+        trace: the batch's `Trace`, or that of a replica's share.
+        extra: name -> scalar, further figures per word, of the whole batch.
         locations: L, for the share of the entropy there could be.
 
     Returns:
@@ -39,13 +41,14 @@ def update(means, trace, extra, locations):
         minus the log-likelihood, in training and evaluation alike; what training
         minimises, a mean over captions, is an estimator's own and called `surrogate`.
     """
-    words = tf.reduce_sum(trace.mask)
+    sums = (trace.mask, trace.log_p_word, trace.entropy)
+    words, log_p, entropy = replicas.total([tf.reduce_sum(each) for each in sums])
     per_word = tf.maximum(words, 1.0) * float(trace.log_p_word.shape[0] or 1)
-    log_likelihood = tf.reduce_sum(trace.log_p_word) / per_word
+    log_likelihood = log_p / per_word
     values = {
         "loss": -log_likelihood,
         "log_likelihood": log_likelihood,
-        "attention_entropy": tf.reduce_sum(trace.entropy) / per_word,
+        "attention_entropy": entropy / per_word,
         **extra,
     }
     logs = {}

@@ -1,14 +1,16 @@
 """How gradients move the weights: one optimizer, or one more for the encoder."""
 
+import numpy as np
 import tensorflow as tf
 
+from sat_tf.runtime import replicas
+
 _TRAINING = ("chief", "worker")  # the jobs of TF_CONFIG that do
+_APART = 2**31 - 1  # between the seeds of two replicas
 
 
-def check_one_replica(captioner, compiling=False):
-    """Raises `ValueError` where training would be spread over several devices.
-
-    Every replica would apply the sum of all gradients of means over its own captions.
+def check_strategy(captioner, compiling=False):
+    """Raises `ValueError` where a captioner cannot be trained with a strategy.
 
     Args:
         captioner: a `ShowAttendTell`.
@@ -17,12 +19,13 @@ def check_one_replica(captioner, compiling=False):
     """
     strategy = tf.distribute.get_strategy()
     for each in (captioner.strategy, strategy):
-        if each.num_replicas_in_sync > 1:
+        known = isinstance(each, tf.distribute.MirroredStrategy) or has_workers(each)
+        if each.num_replicas_in_sync > 1 and not known:
             raise ValueError(
-                "Expected one replica: updates are not yet right on several. "
+                "Expected a MirroredStrategy where there are several replicas. "
                 f"Received: {type(each).__name__} with num_replicas_in_sync="
-                f"{each.num_replicas_in_sync}. Train on one device, without the "
-                "strategy or with one that has a single device."
+                f"{each.num_replicas_in_sync}. Make the captioner in the scope of a "
+                "MirroredStrategy, or train on one device."
             )
     scoped = compiling or tf.distribute.has_strategy()
     if scoped and strategy is not captioner.strategy:
@@ -32,14 +35,93 @@ def check_one_replica(captioner, compiling=False):
             f"made, {type(strategy).__name__} now. Make and compile it inside the "
             "strategy's scope, or train without a strategy."
         )
+    _check_variables(captioner)
+    if has_workers(captioner.strategy):
+        return
     cluster = tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec()
     workers = sum(cluster.num_tasks(job) for job in cluster.jobs if job in _TRAINING)
     if workers > 1:
         raise ValueError(
-            "Expected one worker: updates are not yet right on several. "
+            "Expected one worker without a strategy for several. "
             f"Received: TF_CONFIG with {workers} workers. Unset TF_CONFIG and train "
-            "in one process."
+            "in one process, or call sat-tf train --strategy multi_worker."
         )
+
+
+def has_workers(strategy):
+    """Whether a strategy spreads training over processes."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def check_one_worker(captioner):
+    """Raises `ValueError` where Keras would train on several."""
+    if has_workers(captioner.strategy):
+        raise ValueError(
+            "Expected a captioner of one process, as Keras' fit cannot train on "
+            "several workers. Received: MultiWorkerMirroredStrategy. Call sat-tf train "
+            "--strategy multi_worker, or sat_tf.train."
+        )
+
+
+def check_one_replica(captioner):
+    """Raises `ValueError` where there are several: rows come back in no order."""
+    number = captioner.strategy.num_replicas_in_sync
+    if number > 1:
+        raise ValueError(
+            "Expected one replica to predict with. "
+            f"Received: num_replicas_in_sync={number}. Call generate(images), or load "
+            "the captioner outside the strategy's scope."
+        )
+
+
+def _check_variables(captioner):
+    extended = captioner.strategy.extended
+    several = captioner.strategy.num_replicas_in_sync > 1
+    for variable in captioner.variables if several else ():
+        if not extended.variable_created_in_scope(variable.value):
+            raise ValueError(
+                "Expected weights that are all made inside the scope of the "
+                f"captioner's {type(captioner.strategy).__name__}. Received: "
+                f"{variable.path}, made outside. Make estimators, encoders and "
+                "rerankers inside the scope too, or give their names."
+            )
+
+
+def seed_states(captioner):
+    """The variables that all draws follow from."""
+    return [v for v in captioner.variables if v.name == "seed_generator_state"]
+
+
+def spread_seeds(captioner):
+    """Gives every replica noise of its own; the first one's is that of one device.
+
+    A checkpoint holds the first one's seeds, so a run resumes on any number of
+    replicas.
+    """
+    strategy = captioner.strategy
+    if strategy.num_replicas_in_sync == 1:
+        return
+    numbers = _numbers(strategy)
+    for variable in seed_states(captioner):
+        copies = strategy.experimental_local_results(variable.value)
+        seed, drawn = copies[0].numpy()
+        for number, copy in zip(numbers, copies, strict=True):
+            own = (int(seed) + number * _APART) % 2**32
+            copy.assign(np.array([own, drawn], seed.dtype))
+
+
+def _numbers(strategy):
+    """Of the replicas in this process, among those of all processes."""
+
+    @tf.function(autograph=False)
+    def run():
+        return strategy.run(
+            lambda: tf.identity(
+                tf.distribute.get_replica_context().replica_id_in_sync_group
+            )
+        )
+
+    return [int(number) for number in strategy.experimental_local_results(run())]
 
 
 def encoder_optimizer(captioner):
@@ -49,14 +131,16 @@ def encoder_optimizer(captioner):
     in place of one on the rate would do nothing.
     """
     config = {**captioner.optimizer.get_config(), "learning_rate": 0.0}
-    optimizer = type(captioner.optimizer).from_config(config)
-    optimizer.build(captioner.encoder.trainable_variables)
+    with captioner.strategy.scope():
+        optimizer = type(captioner.optimizer).from_config(config)
+        optimizer.build(captioner.encoder.trainable_variables)
     return optimizer
 
 
 def build(captioner):
     """Makes the moments of a compiled captioner, of all its trainable weights."""
-    captioner.optimizer.build(_split(captioner, captioner.trainable_variables)[0])
+    with captioner.strategy.scope():
+        captioner.optimizer.build(_split(captioner, captioner.trainable_variables)[0])
 
 
 def apply(captioner, gradients):
@@ -64,9 +148,10 @@ def apply(captioner, gradients):
 
     Args:
         captioner: a `ShowAttendTell`.
-        gradients: one per trainable variable, in their order.
+        gradients: one per trainable variable, in their order; of the whole batch.
     """
     variables = captioner.trainable_variables
+    gradients = [g if g is None else tf.convert_to_tensor(g) for g in gradients]
     found = {id(v): g for g, v in zip(gradients, variables, strict=True)}
     main, trunk = (
         [(found[id(v)], v) for v in part] for part in _split(captioner, variables)
@@ -94,7 +179,10 @@ def _split(captioner, variables):
 
 
 def _as_keras(optimizer, pairs):
-    optimizer.apply_gradients([(g, v) for g, v in pairs if g is not None])
+    gradients, variables = zip(*[p for p in pairs if p[0] is not None], strict=True)
+    # Keras adds up what all replicas hand in, once each has clipped its own.
+    gradients = replicas.only_first(gradients)
+    optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
 
 class Compiled:
@@ -108,8 +196,7 @@ class Compiled:
 
     def __call__(self, optimizer, pairs):
         """Applies (gradient, variable) pairs."""
-        pairs = [(tf.convert_to_tensor(g), v) for g, v in pairs if g is not None]
-        gradients, variables = zip(*pairs, strict=True)
+        gradients, variables = zip(*[p for p in pairs if p[0] is not None], strict=True)
         key = (id(optimizer), *map(id, variables))  # its function keeps them alive
         if key not in self._functions:
 

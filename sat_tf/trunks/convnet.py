@@ -14,6 +14,8 @@ def convnet(image_size):
     2018): to say "left of", a decoder that sees one location at a time has to know
     where that is.
     """
+    # Of the whole batch, wherever its shares are.
+    several = tf.distribute.get_strategy().num_replicas_in_sync > 1
     images = keras.Input((*image_size, 3))
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(images)
     layers = ((24, 4, 2), (48, 4, 2), (96, 4, 2), (128, 4, 2), (128, 3, 1))
@@ -21,7 +23,7 @@ def convnet(image_size):
         x = keras.layers.Conv2D(
             filters, kernel, strides=stride, padding="same", use_bias=False
         )(x)
-        x = keras.layers.BatchNormalization(momentum=0.9)(x)
+        x = keras.layers.BatchNormalization(momentum=0.9, synchronized=several)(x)
         if i < len(layers) - 1:  # the last stays standardised, see `Encoder`
             x = keras.layers.ReLU()(x)
     return keras.Model(images, Coordinates()(x), name="convnet")

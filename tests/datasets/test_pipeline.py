@@ -101,6 +101,20 @@ def test_photographs_with_equally_many_captions_are_filled_up_little(count, rows
     assert n_batches == -(-640 * count // rows)
 
 
+def test_replicas_change_nothing_but_the_filling():
+    """So that a run resumes on another number of them."""
+    one, four = (
+        schedule([["red"] * 5] * 13, batch_size=10, replicas=n) for n in (1, 4)
+    )
+    assert one.steps_per_epoch == four.steps_per_epoch
+    assert one.rows % 4 and four.rows == -(-one.rows // 4) * 4
+    for step in range(2 * one.steps_per_epoch):
+        (ours, words), (theirs, same) = one.batch(step), four.batch(step)
+        np.testing.assert_array_equal(theirs[: one.rows], ours)
+        np.testing.assert_array_equal(same[: one.rows], words)
+        assert not same[one.rows :].any()
+
+
 def order(lengths, n_batches, seed=17, epoch=0):
     counts = np.ones(len(lengths), int)
     return pipeline.batch_order(lengths, counts, n_batches, seed, epoch)

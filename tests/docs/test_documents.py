@@ -329,7 +329,9 @@ NEEDS = {
     r"hf://": "the network; tests/presets/test_hub.py has a stand-in",
     r" --remove NAME": "tests/cli removes caches of its own",
     r"docs/images/dog.jpg": "it draws the README's picture anew",
+    r"--strategy mirrored": "two devices; tests/test_replicas.py has them",
     r"caption (a.jpg b.jpg|photos/|list.txt)$": "files; tests/cli has such",
+    r"--strategy multi_worker": "two processes; tests/training starts them",
 }
 
 

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from sat_tf.estimators.reinforce import Reinforce
 from sat_tf.estimators.research import inference
+from sat_tf.runtime import replicas
 
 
 @keras.saving.register_keras_serializable("sat_tf")
@@ -63,8 +64,8 @@ class Variational(Reinforce):
 
     def statistics(self, trace):
         """As `Reinforce`, and KL(q_t || alpha_t) per word, nats."""
-        words = tf.maximum(tf.reduce_sum(trace.mask), 1.0) * self.samples
-        divergence = tf.reduce_sum(trace.divergence) / words
+        words = trace.words * self.samples
+        divergence = replicas.total(tf.reduce_sum(trace.divergence)) / words
         return {**super().statistics(trace), "divergence": divergence}
 
     def get_config(self):

@@ -1,0 +1,66 @@
+"""What a run trains on: one device, or several with a share of every batch each."""
+
+import contextlib
+import functools
+
+import tensorflow as tf
+
+
+def make(name):
+    """The `tf.distribute.Strategy` of a name on the command line.
+
+    Args:
+        name: `none`, one device; `mirrored`, all GPUs of this machine (or, if it has
+            none, its logical CPUs); `multi_worker`, those of all workers of
+            `TF_CONFIG`, which has to be made before TensorFlow does anything else.
+    """
+    if name == "multi_worker":
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    return _mirrored() if name == "mirrored" else tf.distribute.get_strategy()
+
+
+@functools.cache
+def _mirrored():
+    """One for all runs of a process.
+
+    TensorFlow 2.21 numbers the sums of every `MirroredStrategy` from 100, and takes
+    those of two strategies with the same number for one.
+    """
+    find = tf.config.list_logical_devices
+    devices = find("GPU") or find("CPU")
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+def check(strategy, recipe):
+    """Raises `ValueError` if replicas cannot divide a recipe's batches evenly."""
+    number, batch_size = strategy.num_replicas_in_sync, recipe.data.batch_size
+    if batch_size % number:
+        raise ValueError(
+            f"Expected batches that {number} replicas can divide evenly. "
+            f"Received: data.batch_size={batch_size}. "
+            f"Set data.batch_size={-(-batch_size // number) * number}."
+        )
+
+
+@contextlib.contextmanager
+def one_device(captioner):
+    """A captioner on one device, which goes on where this one is.
+
+    Args:
+        captioner: a `ShowAttendTell`. With several replicas it is a copy that is used,
+            and in the end the captioner has learned what its copy has.
+    """
+    if captioner.strategy.num_replicas_in_sync == 1:
+        yield captioner
+        return
+    copy = type(captioner).from_config(captioner.get_config())
+    _assign(copy, captioner)
+    yield copy
+    _assign(captioner, copy)
+
+
+def _assign(captioner, other):
+    """Gives a captioner every variable of another one like it, with where draws are."""
+    for variable, value in zip(captioner.variables, other.variables, strict=True):
+        variable.assign(value.numpy())
+    captioner.encoder.standardise.finalize_state()

@@ -1,0 +1,76 @@
+"""A run of several processes; `two_replicas.py` trains on several devices of one."""
+
+import json
+import socket
+
+import numpy as np
+import own_run
+import pytest
+
+pytestmark = pytest.mark.slow
+SOFT = {
+    "estimator": "soft",
+    "model.dropout": "0",
+    # Adam makes a whole step of what rounding leaves of a gradient that is zero.
+    "optimizer.name": "rmsprop",
+    "optimizer.learning_rate": "1e-4",
+    "stages.warm_up.epochs": "0",
+    "stages.train.epochs": "2",
+}
+LEFT_OUT = ("estimator.reward", "estimator.baseline", "estimator.samples")
+
+
+def arguments(out):
+    """Of `sat-tf train`, where nothing is drawn."""
+    recipe = {**own_run.RECIPE, **SOFT}
+    recipe = {name: value for name, value in recipe.items() if name not in LEFT_OUT}
+    named = ["train", "--data", "own", "--preset", "scenes", "--out", out, "--json"]
+    return [*named, *own_run.setting(recipe)]
+
+
+def workers(out, monkeypatch, code=None):
+    """The chief and another worker, in processes of their own."""
+    free = [socket.create_server(("localhost", 0)) for _ in range(2)]
+    addresses = [f"localhost:{each.getsockname()[1]}" for each in free]
+    for each in free:
+        each.close()
+    for index in range(2):
+        task = {"type": "worker", "index": index}
+        config = {"cluster": {"worker": addresses}, "task": task}
+        monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+        named = [*arguments(out), "--strategy", "multi_worker"]
+        yield own_run.sat_tf_process(*named, code=code)
+
+
+def ended(processes):
+    """Status, output and errors of each."""
+    said = [process.communicate(timeout=own_run.TIMEOUT) for process in processes]
+    return [(p.returncode, *each) for p, each in zip(processes, said, strict=True)]
+
+
+def weights(out):
+    """What a run's checkpoint holds."""
+    with np.load(own_run.workplace() / out / "checkpoint.npz") as arrays:
+        return [arrays[name] for name in sorted(arrays.files) if name != "progress"]
+
+
+def test_workers_that_are_killed_end_as_one_device(monkeypatch):
+    """Both start again, by what started them, and go on from the chief's checkpoint."""
+    chief, other = workers("workers", monkeypatch, own_run.DAWDLING)
+    for line in chief.stdout:
+        if line == "saved 2\n":
+            other.kill()
+            break
+    stopped, _ = ended([chief, other])
+    assert stopped[0] == 2, stopped
+    assert "Expected all workers" in stopped[2].splitlines()[-1], stopped
+
+    finished, silent = ended(list(workers("workers", monkeypatch)))
+    assert finished[0] == silent[0] == 0, (finished, silent)
+    assert [row["epoch"] for row in json.loads(finished[1])] == [1, 2]
+    assert silent[1] == ""
+    monkeypatch.delenv("TF_CONFIG")
+    status, *said = own_run.command(*arguments("alone"))
+    assert status == 0, said
+    for ours, theirs in zip(weights("workers"), weights("alone"), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
