@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import signal
 import threading
 from typing import NamedTuple
 
@@ -101,15 +102,18 @@ def _engine(name, options):
 
 
 def _run(engine, task, missing, name):
-    try:
-        engine.run(task, missing)
-    except Exception as error:  # engines raise what they like
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise OSError(
-            f"Expected the engine {name!r} to finish {len(missing)} parts. Received: "
-            f"{reason}. What is finished is kept; mend the cause, see it with "
-            "SAT_TF_TRACEBACK=1, and repeat the command."
-        ) from error
+    with _interruptible() as stopped:
+        try:
+            engine.run(task, missing)
+        except Exception as error:  # engines raise what they like
+            if stopped:
+                raise KeyboardInterrupt from error
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise OSError(
+                f"Expected the engine {name!r} to finish {len(missing)} parts. "
+                f"Received: {reason}. What is finished is kept; mend the cause, see it "
+                "with SAT_TF_TRACEBACK=1, and repeat the command."
+            ) from error
     parts = len(plan.read_once(task.prefix).parts)
     if left := plan.missing(task.prefix, parts):
         raise OSError(
@@ -117,6 +121,30 @@ def _run(engine, task, missing, name):
             f"{parts - len(left)}. Check that workers write where this command reads, "
             "and repeat it."
         )
+
+
+@contextlib.contextmanager
+def _interruptible():
+    """Yields a list that has something in it once Ctrl-C was pressed.
+
+    Engines make errors of their own of it, and log them at length.
+    """
+    stopped = []
+
+    def stop(*_):
+        stopped.append(True)
+        logging.disable(logging.CRITICAL)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    handler = signal.signal(signal.SIGINT, stop)
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        logging.disable(logging.NOTSET)
 
 
 @contextlib.contextmanager

@@ -104,6 +104,9 @@ def assert_all_is_there(folder, captioner):
     assert sorted(written(folder)) == [*parts, *dead, "c-plan.json"]
 
 
+@pytest.mark.skipif(
+    not importlib.util.find_spec("apache_beam"), reason="needs apache-beam"
+)
 def test_beam_goes_on_after_a_kill(place):
     folder, captioner = place
     with started(folder, BEAM) as killed:

@@ -1,5 +1,6 @@
 """The work on a part, and the plan, without any engine."""
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -12,6 +13,10 @@ import toy_savedmodel
 
 from sat_tf import cli
 from sat_tf.archive import ENGINES, files, job, models, plan, readers, work
+
+needs_beam = pytest.mark.skipif(
+    not importlib.util.find_spec("apache_beam"), reason="needs apache-beam"
+)
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +212,7 @@ def test_an_engine_that_is_missing_says_how_to_install_it(engine, library, monke
         job._engine(engine, [])
 
 
+@needs_beam
 def test_options_that_nobody_knows_are_refused(capsys):
     with pytest.raises(ValueError, match="--runer. Did you mean --runner?"):
         job._engine("beam", ["--runer=FlinkRunner"])
@@ -233,6 +239,7 @@ def test_an_engine_that_gives_up_keeps_what_is_finished(here, monkeypatch):
 # -------------------------------------------------------------------------- the stores
 
 
+@needs_beam
 def test_a_store_is_read_and_written_by_beam(here, tmp_path):
     """One like gs://, whose objects are files in a folder."""
     from apache_beam.io import localfilesystem
