@@ -136,10 +136,12 @@ def _interruptible():
         logging.disable(logging.CRITICAL)
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
+    handler = signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()
+    if handler is not signal.default_int_handler or not is_main:
+        yield stopped  # somebody else sees to it, or it is ignored
         return
-    handler = signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGINT, stop)
     try:
         yield stopped
     finally:
