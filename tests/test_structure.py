@@ -36,7 +36,7 @@ ORDER = [
     "presets training_step",
     "evaluation export",
     "captioner",
-    "training serving",
+    "training serving archive",
     "demo bench",
     "cli",
 ]

@@ -10,6 +10,7 @@ COMMANDS = {
     "train": "sat_tf.cli.train",
     "teach": "sat_tf.cli.teach",
     "caption": "sat_tf.cli.caption",
+    "caption-archive": "sat_tf.cli.caption_archive",
     "explain": "sat_tf.cli.explain",
     "evaluate": "sat_tf.cli.evaluate",
     "check-data": "sat_tf.cli.check_data",
@@ -29,7 +30,7 @@ def main(argv=None):
     0: done; 1: the data cannot be trained on, or an image could not be captioned; 2:
     refused or failed; 130: stopped.
     """
-    args = _parser().parse_args(argv)
+    args = parse(argv)
     # Set before TensorFlow is imported, or it greets with a page of notices.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
@@ -47,6 +48,15 @@ def main(argv=None):
         return 2
 
 
+def parse(argv=None):
+    """The arguments of a command; as `others` those that it hands on, if it does."""
+    parser = _parser()
+    args, args.others = parser.parse_known_args(argv)
+    if args.others and not args.hands_on:
+        parser.error(f"unrecognized arguments: {' '.join(args.others)}")
+    return args
+
+
 def _parser():
     parser = argparse.ArgumentParser(
         prog="sat-tf",
@@ -59,6 +69,7 @@ def _parser():
         summary = module.__doc__.splitlines()[0].rstrip(".")
         command = commands.add_parser(name, help=summary, description=summary)
         stopped = getattr(module, "STOPPED", STOPPED)
-        command.set_defaults(run=module.run, stopped=stopped)
+        hands_on = getattr(module, "HANDS_ON", False)
+        command.set_defaults(run=module.run, stopped=stopped, hands_on=hands_on)
         module.add_arguments(command)
     return parser

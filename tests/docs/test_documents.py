@@ -192,7 +192,7 @@ def test_commands_parse(words):
     if not rest and command not in ("demo", "caches"):  # named, not shown
         assert command in program.COMMANDS
         return
-    args = program._parser().parse_args([command, *rest])
+    args = program.parse([command, *rest])
     if not placeholder(getattr(args, "preset", "NONE")) and args.preset != "lite":
         recipe_of(args)
 
@@ -330,6 +330,7 @@ NEEDS = {
     r" --remove NAME": "tests/cli removes caches of its own",
     r"docs/images/dog.jpg": "it draws the README's picture anew",
     r"--strategy mirrored": "two devices; tests/test_replicas.py has them",
+    r"^sat-tf caption-archive": "an archive or a cluster; tests/archive has small ones",
     r"caption (a.jpg b.jpg|photos/|list.txt)$": "files; tests/cli has such",
     r"--strategy multi_worker": "two processes; tests/training starts them",
 }

@@ -1,0 +1,82 @@
+"""Caption a whole archive of images, on this machine or on a cluster."""
+
+import json
+
+from sat_tf.archive import ENGINES
+from sat_tf.cli import arguments
+
+STOPPED = "What was written is whole; the same command goes on where this one stopped."
+# Options that this command does not know are the engine's.
+HANDS_ON = True
+
+
+def add_arguments(parser):
+    """Of `sat-tf caption-archive`."""
+    parser.add_argument(
+        "pattern",
+        metavar="PATTERN",
+        help="of image files, or of files of TFRecords (*.tfrecord*); quote it. "
+        "** stands for any folders; gs:// and s3:// are read too",
+    )
+    parser.add_argument(
+        "--model",
+        default="flickr8k_hard",
+        metavar="SAVEDMODEL|PRESET",
+        help="who captions (%(default)s)",
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="PREFIX",
+        help="what the names of all files of the output begin with",
+    )
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="beam", help="(%(default)s)"
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=32,
+        metavar="N",
+        help="images captioned at once (%(default)s)",
+    )
+    parser.add_argument(
+        "--part-size",
+        type=int,
+        default=256,
+        metavar="N",
+        help="images in a file of the output (%(default)s)",
+    )
+    arguments.add_json(parser)
+    parser.epilog = (
+        "All other options are Apache Beam's (--runner=DataflowRunner ...), or, of the "
+        "engine spark, --master=URL and --conf=NAME=VALUE."
+    )
+
+
+def run(args):
+    """Captions what is missing; 1 if any image of the archive failed."""
+    from sat_tf.archive.job import caption_archive
+
+    summary = caption_archive(
+        args.pattern,
+        args.model,
+        args.out,
+        engine=args.engine,
+        engine_options=args.others,
+        batch_size=args.batch_size,
+        part_size=args.part_size,
+    )
+    if args.json:
+        print(json.dumps(summary._asdict()))
+        return 1 if summary.bad else 0
+    print(
+        f"{summary.captions} captions in {summary.parts} parts: "
+        f"{args.out}-[0-9]*-of-{summary.parts:05}.jsonl"
+    )
+    if summary.bad:
+        print(
+            f"{summary.bad} images could not be captioned; why, is in "
+            f"{args.out}-bad-*.jsonl"
+        )
+    return 1 if summary.bad else 0
