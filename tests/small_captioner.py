@@ -14,17 +14,14 @@ def small_captioner(
     seed=17,
     words=WORDS,
     resize_mode="crop",
-    adapter_size=None,
     **options,
 ):
     """Of images of 64 x 64 pixels, or of 8 x 8 features with the trunk `none`."""
-    given = {"resize_mode": resize_mode, "adapter_size": adapter_size}
-    if trunk == "none":
-        given["features_shape"] = (8, 8, 6)
+    brought = {"features_shape": (8, 8, 6)} if trunk == "none" else {}
     keras.utils.set_random_seed(seed)
     captioner = ShowAttendTell(
         words,
-        encoder=Encoder(trunk, image_size=(64, 64), **given),
+        encoder=Encoder(trunk, image_size=(64, 64), resize_mode=resize_mode, **brought),
         embedding_size=8,
         hidden_size=hidden_size,
         attention_size=8,

@@ -13,15 +13,7 @@ WORDS = ["red", "blue", "dog", "cat"]
 OBJECTIVE = ("label_smoothing", "lambda_ds", "encoder_rate", "scheduled_sampling")
 
 
-def toy(
-    estimator="reinforce",
-    seed=17,
-    grid=(2, 2),
-    size=3,
-    words=WORDS,
-    adapter_size=None,
-    **kwargs,
-):
+def toy(estimator="reinforce", seed=17, grid=(2, 2), size=3, words=WORDS, **kwargs):
     """L = 4 locations, V = 7 words; weights wide so that nothing is near zero.
 
     What `compile` takes (`label_smoothing=0.1`, ...) is set on it without compiling.
@@ -34,8 +26,7 @@ def toy(
         "dropout": 0.0,
         **kwargs,
     }
-    shape = (*grid, size)
-    encoder = Encoder("none", features_shape=shape, adapter_size=adapter_size)
+    encoder = Encoder("none", features_shape=(*grid, size))
     model = ShowAttendTell(words, encoder=encoder, estimator=estimator, **options)
     rng = np.random.default_rng(seed)
     for variable in model.trainable_variables:
@@ -52,7 +43,7 @@ def batch(model, lengths=(2, 2), seed=17, padding=0):
     for row, length in zip(tokens, lengths, strict=True):
         row[: length - 1] = rng.integers(3, len(model.vocabulary), length - 1)
         row[length - 1] = 1
-    shape = (len(lengths), model.encoder.locations, model.encoder.channels)
+    shape = (len(lengths), model.encoder.locations, model.encoder.size)
     return {
         "annotations": tf.constant(rng.normal(size=shape), tf.float32),
         "tokens": tf.constant(tokens),

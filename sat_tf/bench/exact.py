@@ -32,7 +32,7 @@ def small_case(estimator, seed=17):
     for part in (captioner.network.attention, captioner.network.decoder):
         for variable in part.trainable_variables:
             variable.assign(rng.normal(0, _SPREAD, variable.shape))
-    annotations = rng.normal(size=(IMAGES, encoder.locations, encoder.channels))
+    annotations = rng.normal(size=(IMAGES, encoder.locations, encoder.size))
     tokens = rng.integers(1, len(captioner.vocabulary), (IMAGES, WORDS))
     return captioner, {
         "annotations": tf.tile(tf.constant(annotations, tf.float32), [COPIES, 1, 1]),

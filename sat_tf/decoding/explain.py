@@ -213,12 +213,13 @@ def _explanation(caption, words, tokens, explained, b, grid):
 def _graph(captioner):
     """`explain`, traced and kept on the captioner."""
     graphs, key = captioner.graphs, (explain, captioner.options().attention)
-    encoder = captioner.encoder
     if key not in graphs:
         graphs[key] = tf.function(
             lambda features, tokens: explain(captioner, features, tokens),
             input_signature=[
-                tf.TensorSpec([None, encoder.locations, encoder.channels]),
+                tf.TensorSpec(
+                    [None, captioner.encoder.locations, captioner.encoder.size]
+                ),
                 tf.TensorSpec([None, None], tf.int32),
             ],
             autograph=False,

@@ -43,7 +43,7 @@ def cached_inputs(captioner, split, cache_dir, *, mirrored=False):
     cached = functools.partial(
         cache.cache_features,
         split,
-        record_shape=(encoder.locations, encoder.channels),
+        record_shape=(encoder.locations, encoder.size),
         size=size,
         mode=mode,
         cache_dir=cache_dir,

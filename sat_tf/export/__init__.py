@@ -115,9 +115,7 @@ def _write_extras(folder, captioner, name, signatures, examples):
     extra = folder / "assets.extra"
     extra.mkdir()
     encoder = captioner.encoder
-    rows = {
-        "annotations": np.zeros([1, encoder.locations, encoder.channels], "float32")
-    }
+    rows = {"annotations": np.zeros([1, encoder.locations, encoder.size], "float32")}
     if encoder.network is not None:
         size, mode = encoder.image_size, captioner.encoder.resize_mode
         preprocessing = {"image_size": list(size), "resize_mode": mode}

@@ -251,7 +251,7 @@ def _from_images(captioner, look, say):
 
 def _from_annotations(captioner, say):
     """Features as `captioner.encode` gives them."""
-    shape = [None, captioner.encoder.locations, captioner.encoder.channels]
+    shape = [None, captioner.encoder.locations, captioner.encoder.size]
     spec = tf.TensorSpec(shape, tf.float32, "annotations")
 
     @tf.function(input_signature=[spec], autograph=False)

@@ -15,10 +15,6 @@ class Encoder(keras.layers.Layer):
     drowns what the hidden state has to say in f_att; standardising them (`adapt`)
     is worth 2 to 4 BLEU-4 on Flickr8k. Mean and variance are saved with the model.
 
-    A trunk that was trained for something else may be given an adapter: one more layer
-    with a rectifier, at each location for itself. It learns the words of captions
-    before there is a decoder (`Alignment.fit`, stage `see`), and then stays as it is.
-
     Args:
         trunk: a key of `TRUNKS`, `convnet` (small, with coordinates, to be trained
             from scratch together with the decoder) or `none` (the data set brings
@@ -32,7 +28,6 @@ class Encoder(keras.layers.Layer):
         features_shape: `(h, w, D)`, only for `trunk="none"`.
         trainable: train the trunk too. Batch normalisation learns its statistics only
             in `convnet`; see `features`.
-        adapter_size: units of the adapter, and so D; `None` = no adapter.
     """
 
     def __init__(
@@ -44,7 +39,6 @@ class Encoder(keras.layers.Layer):
         resize_mode="crop",
         features_shape=None,
         trainable=False,
-        adapter_size=None,
         **kwargs,
     ):
         # Features come in float32 and are standardised in it, see `call`.
@@ -69,22 +63,16 @@ class Encoder(keras.layers.Layer):
         )
         if trunk == "none":
             self.network = None
-            self.grid, self.channels = self.features_shape[:2], self.features_shape[2]
+            self.grid, size = self.features_shape[:2], self.features_shape[2]
         else:
             with made_with(self.dtype_policy):
                 self.network = make_network(trunk, weights, self.image_size)
             self.network.trainable = trainable
-            *grid, self.channels = self.network.output_shape[1:]
+            *grid, size = self.network.output_shape[1:]
             self.grid = tuple(grid)
-        self.standardise.build((None, None, self.channels))
+        self.size = size
+        self.standardise.build((None, None, size))
         self.standardise.finalize_state()
-        self.adapter_size, self.adapter = adapter_size, None
-        if adapter_size:
-            self.adapter = keras.layers.Dense(
-                adapter_size, activation="relu", dtype=self.dtype_policy, name="adapter"
-            )
-            self.adapter.build((None, None, self.channels))
-            self.adapter.trainable = False
         self.built = True
 
     @property
@@ -93,21 +81,12 @@ class Encoder(keras.layers.Layer):
         return is_packaged(self.trunk, self.network)
 
     @property
-    def size(self):
-        """D, the length of an annotation."""
-        return self.adapter_size or self.channels
-
-    @property
     def locations(self):
         """L = h * w, row by row: index = row * w + column."""
         return self.grid[0] * self.grid[1]
 
     def features(self, images, training=False):
-        """Raw output of the trunk, float32 `[B, L, channels]`.
-
-        Args:
-            images: `[B, H, W, 3]` in 0..255.
-        """
+        """Raw output of the trunk: `[B, H, W, 3]` in 0..255 -> float32 `[B, L, D]`."""
         if self.network is None:
             raise ValueError(
                 'Expected annotations, as this captioner has trunk="none". '
@@ -120,24 +99,23 @@ class Encoder(keras.layers.Layer):
         # and a batch holds few distinct images, all of another kind.
         training = training and self.trunk == "convnet" and self.network.trainable
         maps = tf.cast(self.network(images, training=training), tf.float32)
-        return tf.reshape(maps, [tf.shape(maps)[0], self.locations, self.channels])
+        return tf.reshape(maps, [tf.shape(maps)[0], self.locations, self.size])
 
     def call(self, features):
-        """Annotations a_i `[B, L, D]`: the features, standardised per channel, adapted.
+        """Annotations a_i `[B, L, D]`: the features, standardised per channel.
 
         In float32 until the large common part is gone: after it, bfloat16 will do.
         """
         annotations = self.standardise(tf.cast(features, tf.float32))
-        annotations = tf.cast(annotations, self.compute_dtype)
-        return annotations if self.adapter is None else self.adapter(annotations)
+        return tf.cast(annotations, self.compute_dtype)
 
     def average(self, features):
         """Features of an image that is average everywhere, in the shape of others."""
         return tf.broadcast_to(self.standardise.mean, tf.shape(features))
 
     def adapt(self, features):
-        """Learns mean and variance per channel from features `[.., channels]`."""
-        flat = np.asarray(features, "float32").reshape(-1, self.channels)
+        """Learns mean and variance per channel from features `[.., D]` (an array)."""
+        flat = np.asarray(features, "float32").reshape(-1, self.size)
         self.standardise.adapt_mean.assign(flat.mean(0))
         # Channels that never fire would otherwise be blown up to noise.
         self.standardise.adapt_variance.assign(np.maximum(flat.var(0), 1e-4))
@@ -157,7 +135,6 @@ class Encoder(keras.layers.Layer):
             "resize_mode": self.resize_mode,
             "features_shape": self.features_shape,
             "trainable": self.network is not None and self.network.trainable,
-            "adapter_size": self.adapter_size,
         }
 
     @classmethod

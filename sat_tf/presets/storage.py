@@ -22,7 +22,6 @@ def named_weights(captioner):
         "decoder": captioner.network.decoder,
         "estimator": captioner.estimator,
         "standardise": captioner.encoder.standardise,
-        "adapter": captioner.encoder.adapter,
         "encoder": captioner.encoder.network,
         **{f"rerankers/{name_of(each)}": each for each in captioner.rerankers},
     }

@@ -15,13 +15,13 @@ RECIPE = Recipe().replace(
     {
         "model.trunk": "efficientnet_lite1_hypercolumns",
         "model.resize_mode": "squash",
-        "model.adapter_size": 512,
         "model.embedding_size": 256,
         "model.attention_size": 256,
         "model.dropout": 0.4,
         "model.input_dropout": 0.3,
         "model.initial_state.dropout": 0.5,
         "model.rerankers.alignment": {
+            "hidden_size": 512,
             "dropout": 0.4,
             "input_dropout": 0.3,
             "sharpness": 3.0,

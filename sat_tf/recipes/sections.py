@@ -9,7 +9,7 @@ class Model:
     """The captioner.
 
     Attributes:
-        trunk, encoder_weights, image_size, resize_mode, adapter_size: see `Encoder`.
+        trunk, encoder_weights, image_size, resize_mode: see `Encoder`.
         embedding_size, hidden_size, attention_size, dropout, input_dropout,
             output_activation: see `ShowAttendTell`.
         initial_state: a name in `INITIAL_STATES`, and arguments of its constructor.
@@ -25,7 +25,6 @@ class Model:
     encoder_weights: str | None = "imagenet"
     image_size: tuple = (224, 224)
     resize_mode: str = "crop"
-    adapter_size: int | None = None
     embedding_size: int = 512
     hidden_size: int = 512
     attention_size: int = 512

@@ -22,12 +22,12 @@ IN_FULL = np.log(3)  # nats of support from which a word is taught in full
 class Alignment(Reranker):
     """How far a beam says the words that places of the image show.
 
-    A linear layer on every annotation gives each word a logit at each location. Their
+    One hidden layer on every annotation gives each word a logit at each location. Their
     log-mean-exp says whether captions of the image have the word, as a bag of instances
     (Maron and Lozano-Perez 1998; Fang et al. 2015 for words of captions, Pinheiro and
     Collobert 2015 for this maximum), and their softmax over the locations where it is
-    seen. `fit` teaches it, and the encoder's adapter beneath it, the words of captions,
-    without boxes; before that it has no opinion.
+    seen. `fit` teaches it the words of captions, without boxes; before that it has no
+    opinion.
 
     As it is told the word, it can show attention, which is not, where to look: with
     `teaching`, the cross-entropy between the locations that show a word and alpha is
@@ -35,8 +35,9 @@ class Alignment(Reranker):
     where there is one, "the" not at all.
 
     Args:
-        dropout: rate on the annotations in `fit`. input_dropout: on channels of the
-            features behind them, an image's at all locations at once.
+        hidden_size: units with a rectifier.
+        dropout: rate on the hidden units. input_dropout: on channels of the
+            annotations, an image's at all locations at once.
         sharpness: factor on the logits in both; towards 0 the maximum becomes a mean,
             and the softmax uniform.
         teaching: weight of a supported word's cross-entropy; 0 = attention is not
@@ -49,6 +50,7 @@ class Alignment(Reranker):
 
     def __init__(
         self,
+        hidden_size=512,
         *,
         dropout=0.0,
         input_dropout=0.0,
@@ -57,6 +59,7 @@ class Alignment(Reranker):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.hidden_size = hidden_size
         self.dropout = dropout
         self.input_dropout = input_dropout
         self.sharpness = sharpness
@@ -65,26 +68,34 @@ class Alignment(Reranker):
     def build(self, annotations_shape, vocabulary_size):
         """Creates all weights from the grid and D, and V."""
         self.grid = tuple(annotations_shape[1:-1])
+        self.hidden = keras.layers.Dense(
+            self.hidden_size, activation="relu", dtype=self.dtype_policy, name="hidden"
+        )
         self.words = keras.layers.Dense(
             vocabulary_size,
             kernel_initializer="zeros",
             dtype=self.dtype_policy,
             name="words",
         )
-        self.words.build((None, None, annotations_shape[-1]))
+        self.hidden.build((None, None, annotations_shape[-1]))
+        self.words.build((None, None, self.hidden_size))
         self.share = self.add_weight(
             shape=(vocabulary_size,), initializer="ones", trainable=False, name="share"
         )
-        self.drop = keras.layers.Dropout(self.dropout, name="drop")
+        self.drop_channels = keras.layers.SpatialDropout1D(
+            self.input_dropout, name="drop_channels"
+        )
+        self.drop_hidden = keras.layers.Dropout(self.dropout, name="drop_hidden")
         # In `fit`, and only there; a loaded one is frozen already, and then that does
-        # not reach its layer.
-        self.trainable = self.words.trainable = False
+        # not reach its layers.
+        self.trainable = self.hidden.trainable = self.words.trainable = False
         self.built = True
 
     def call(self, annotations, training=False):
         """Annotations `[B, L, D]` -> float32 logits `[B, V]`: captions have a word."""
-        dropped = self.drop(annotations, training=training)
-        return self._has(tf.cast(self.words(dropped), tf.float32), axis=1)
+        channels = self.drop_channels(annotations, training=training)
+        hidden = self.drop_hidden(self.hidden(channels), training=training)
+        return self._has(tf.cast(self.words(hidden), tf.float32), axis=1)
 
     def _has(self, logits, axis):
         """A maximum over locations that lets all of them learn: their log-mean-exp."""
@@ -109,11 +120,11 @@ class Alignment(Reranker):
         A place shows a word as far as the places around it do, and as far as it shows
         the words around the word: a "red" beside "shirt" is the shirt's.
         """
+        hidden = self.hidden(annotations)
         if rows is not None:
-            annotations = tf.gather(annotations, rows)
+            hidden = tf.gather(hidden, rows)
         words = tf.gather(tf.transpose(self.words.kernel), tokens)
-        words = tf.cast(words, annotations.dtype)
-        logits = tf.einsum("btd,bld->btl", words, annotations)
+        logits = tf.einsum("bth,blh->btl", tf.cast(words, hidden.dtype), hidden)
         logits = tf.cast(logits, tf.float32)
         logits += tf.gather(self.words.bias, tokens)[..., None]
         share = tf.gather(self.share, tokens)
@@ -144,36 +155,26 @@ class Alignment(Reranker):
         share = bags.share()
         self.share.assign(share)
         self.words.bias.assign(np.log(np.maximum(share, RARE)))  # as any image's
-        encoder = captioner.encoder
-        learning = [each for each in (encoder.adapter, self.words) if each is not None]
-        self.trainable = True
-        for layer in learning:
-            layer.trainable = True
+        self.trainable = self.hidden.trainable = self.words.trainable = True
+        encoder, steps = captioner.encoder, PASSES * len(bags)
         trainer = keras.Sequential(
-            [
-                keras.Input((encoder.locations, encoder.channels)),
-                encoder.standardise,
-                keras.layers.SpatialDropout1D(self.input_dropout),
-                *([encoder.adapter] if encoder.adapter is not None else []),
-                self,
-            ]
+            [keras.Input((encoder.locations, encoder.size)), self]
         )
-        steps = PASSES * len(bags)
-        rate = keras.optimizers.schedules.CosineDecay(RATE, steps, 0.02)
         trainer.compile(
-            optimizer=keras.optimizers.Adam(rate),
+            optimizer=keras.optimizers.Adam(
+                keras.optimizers.schedules.CosineDecay(RATE, steps, 0.02)
+            ),
             loss=_cross_entropy,
             jit_compile=False,
         )
         trainer.fit(bags, epochs=PASSES, shuffle=False, verbose=verbose)
-        self.trainable = False
-        for layer in learning:
-            layer.trainable = False
+        self.trainable = self.hidden.trainable = self.words.trainable = False
 
     def get_config(self):
         """Constructor arguments."""
         return {
             **super().get_config(),
+            "hidden_size": self.hidden_size,
             "dropout": self.dropout,
             "input_dropout": self.input_dropout,
             "sharpness": self.sharpness,
@@ -227,4 +228,4 @@ class _Bags(ImageBatches):
         for row, image in zip(shares, images, strict=True):
             for words in self.words[image]:
                 row[words] += 1 / len(self.words[image])
-        return self.features(images), shares
+        return self.annotations(images), shares

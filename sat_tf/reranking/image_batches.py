@@ -7,7 +7,7 @@ import numpy as np
 class ImageBatches(keras.utils.PyDataset):
     """Every image once an epoch, in a new order each time.
 
-    A subclass implements `__getitem__`, by `chosen`, and `features` or `annotations`.
+    A subclass implements `__getitem__`, by `chosen` and `annotations`.
 
     Args:
         captioner: a `ShowAttendTell`.
@@ -44,10 +44,7 @@ class ImageBatches(keras.utils.PyDataset):
         """The images of a batch, ascending."""
         return np.sort(self.order[index * self.size : (index + 1) * self.size])
 
-    def features(self, images):
-        """Their features, float32 `[B, L, channels]`."""
-        return self.captioner.network.features_of({self.key: self.inputs.read(images)})
-
     def annotations(self, images):
         """Their annotations, `[B, L, D]`."""
-        return self.captioner.encoder(self.features(images))
+        records = {self.key: self.inputs.read(images)}
+        return self.captioner.encoder(self.captioner.network.features_of(records))

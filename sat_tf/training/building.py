@@ -49,7 +49,6 @@ def make_captioner(recipe, vocabulary, encoder_weights=None):
         resize_mode=model.resize_mode,
         # A trunk that starts from nothing has to learn, from the first stage on.
         trainable=model.trunk == "convnet" and not Plan(recipe.stages).trains_the_trunk,
-        adapter_size=model.adapter_size,
         dtype=model.dtype,
     )
     return ShowAttendTell(
@@ -110,12 +109,6 @@ def check(recipe, asked=()):
             "Expected a reranker that locates words, for stages.see to teach. "
             f"Received: model.rerankers={', '.join(recipe.model.rerankers) or 'none'}. "
             "Set model.rerankers.alignment={}, or leave stages.see out."
-        )
-    if recipe.model.adapter_size and "see" not in recipe.stages:
-        raise ValueError(
-            "Expected stages.see, which teaches an adapter. Received: "
-            f"model.adapter_size={recipe.model.adapter_size} without it. "
-            "Set stages.see={}, or leave model.adapter_size out."
         )
     _check_decoding(recipe.decoding, rerankers, asked)
 

@@ -54,7 +54,7 @@ def batch_of(data, encoder):
             "Expected batches that are one dict. Received: a tuple of "
             f"{'two' if sample_weight is None else 'three'}. {_WORDS_ARE_TARGETS}"
         )
-    locations = (encoder.locations, encoder.channels)
+    locations = (encoder.locations, encoder.size)
     wanted = {"tokens": (None, None), "annotations": (None, *locations)}
     if encoder.network is not None:
         wanted["image"] = (None, *encoder.image_size, 3)

@@ -279,7 +279,7 @@ def test_opinions_are_the_captioners_own_unless_told(
     name, told, used, run, here, capsys
 ):
     told = [word.replace("detection", name) for word in told]
-    rerankers = [Alignment(), Detection(3), Grounding(3)]
+    rerankers = [Alignment(3), Detection(3), Grounding(3)]
     captioner = small_captioner(rerankers=rerankers)
     captioner.encoder.resize_mode = "squash"
     ranked = {"beam": 3, "rerank": {"consensus": 0.3, name: 2.0}}

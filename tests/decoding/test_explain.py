@@ -20,7 +20,7 @@ FIELDS = ("locations", "evidence", "support", "log_p_word", "alpha")
 
 
 def features_of(captioner, number=3):
-    shape = number, captioner.encoder.locations, captioner.encoder.channels
+    shape = number, captioner.encoder.locations, captioner.encoder.size
     return np.random.default_rng(17).normal(0, 2, shape).astype("float32")
 
 
@@ -147,10 +147,10 @@ def test_probabilities_are_those_that_training_sees(dtype, rule, atol):
 
 
 def located():
-    captioner = small_captioner("none", adapter_size=5, rerankers=[Alignment()])
+    captioner = small_captioner("none", rerankers=[Alignment(4)])
     (head,) = captioner.rerankers
     rng = np.random.default_rng(17)
-    for weight in (*head.weights, *captioner.encoder.adapter.weights):
+    for weight in head.weights:
         weight.assign(rng.uniform(0.05, 0.9, weight.shape))
     return captioner
 

@@ -20,10 +20,8 @@ PATH = "/v1/models/small"
 @pytest.fixture(scope="module", params=["posterior", "alignment"])
 def served(request, tmp_path_factory):
     """A captioner, its server's address and the folder of the model."""
-    rerankers, adapter_size = [], None
-    if request.param == "alignment":
-        rerankers, adapter_size = [Alignment()], 5
-    captioner = small_captioner(rerankers=rerankers, adapter_size=adapter_size)
+    rerankers = [Alignment(4)] if request.param == "alignment" else []
+    captioner = small_captioner(rerankers=rerankers)
     for each in rerankers:
         each.share.assign(np.full(each.share.shape, 0.1))
     root = tmp_path_factory.mktemp("models")

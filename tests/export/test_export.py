@@ -40,7 +40,7 @@ def photographs():
 
 def annotations(captioner, number=3):
     encoder = captioner.encoder
-    shape = number, encoder.locations, encoder.channels
+    shape = number, encoder.locations, encoder.size
     return np.random.default_rng(17).normal(size=shape).astype("float32")
 
 

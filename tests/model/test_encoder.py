@@ -5,7 +5,6 @@ import functools
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from sat_tf.model.encoder import TRUNKS, Encoder
 from sat_tf.trunks import efficientnet_lite
@@ -226,22 +225,6 @@ def test_adapt_standardises_each_channel():
     np.testing.assert_allclose(found.mean(0), 0, atol=1e-4)
     # The last never changes: it is left at 0, not blown up.
     np.testing.assert_allclose(found.std(0), [1, 1, 1, 0], atol=1e-3)
-
-
-@pytest.mark.parametrize("dtype, atol", [("float32", 1e-5), ("mixed_bfloat16", 0.05)])
-def test_an_adapter_is_a_layer_at_each_location(dtype, atol):
-    encoder = Encoder("none", features_shape=(2, 3, 4), adapter_size=5, dtype=dtype)
-    assert (encoder.channels, encoder.size) == (4, 5)
-    assert not encoder.trainable_variables  # `Alignment.fit` teaches it
-    rng = np.random.default_rng(17)
-    features = rng.normal(3, 2, (50, 6, 4)).astype("float32")
-    encoder.adapt(features)
-    standard = (features - features.mean((0, 1))) / features.std((0, 1))
-    kernel, bias = (weight.numpy() for weight in encoder.adapter.weights)
-    wanted = np.maximum(standard @ kernel + bias, 0)
-    found = encoder(features)
-    assert found.dtype == encoder.compute_dtype
-    np.testing.assert_allclose(tf.cast(found, tf.float32), wanted, atol=atol)
 
 
 @pytest.mark.parametrize(

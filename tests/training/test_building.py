@@ -144,11 +144,7 @@ REFUSED = [
         "Received: model.rerankers=detection. Set model.rerankers.alignment={}",
     ),
     (
-        ("model.adapter_size=3",),
-        "Expected stages.see, which teaches an adapter. Received: model.adapter_size=3",
-    ),
-    (
-        ("model.rerankers.alignment.sharpness=3",),
+        ("model.rerankers.alignment.hidden_size=3",),
         "Expected stages.fit_rerankers={}, in which some rerankers learn",
     ),
     (
@@ -190,22 +186,12 @@ def test_what_a_recipe_brings_along_is_no_mistake(name, estimator):
 
 @pytest.mark.parametrize("stage", ["see", "fit_rerankers"])
 def test_an_alignment_learns_first_or_last(stage):
-    change = {"model.rerankers.alignment.sharpness": 2.0, f"stages.{stage}": {}}
+    change = {"model.rerankers.alignment.hidden_size": 3, f"stages.{stage}": {}}
     recipe = RECIPES["scenes"].replace(change)
     building.refuse_unheard(recipe, change)
     assert list(recipe.stages)[0 if stage == "see" else -1] == stage
     (alignment,) = building.build(recipe, [["a red dog"]]).rerankers
-    assert alignment.sharpness == 2.0 and alignment.locates
-
-
-def test_an_adapter_is_made_for_the_words_that_are_seen():
-    change = {
-        "model.adapter_size": 5,
-        "model.rerankers.alignment": {},
-        "stages": {"see": {}, "train": {"epochs": 1}},
-    }
-    captioner = building.build(RECIPES["scenes"].replace(change), [["a red dog"]])
-    assert captioner.encoder.size == captioner.encoder.adapter_size == 5
+    assert alignment.hidden_size == 3 and alignment.locates
 
 
 def test_what_a_recipe_says_reaches_the_captioner():
