@@ -117,7 +117,7 @@ def test_replicas_change_nothing_but_the_filling():
 
 def order(lengths, n_batches, seed=17, epoch=0):
     counts = np.ones(len(lengths), int)
-    return pipeline.batch_order(lengths, counts, n_batches, seed, epoch)
+    return pipeline.Batches(lengths, counts, n_batches, seed).of_epoch(epoch)
 
 
 def test_near_equal_lengths():
@@ -138,6 +138,24 @@ def test_order_depends_on_seed_and_epoch_alone():
 
     assert listed(1, 2) == listed(1, 2)
     assert listed(1, 2) != listed(1, 3) and listed(1, 2) != listed(2, 2)
+
+
+@hypothesis.settings(max_examples=200, deadline=None, derandomize=True)
+@hypothesis.given(
+    counts=st.lists(st.integers(1, 5), min_size=1, max_size=60),
+    equal=st.booleans(),
+    share=st.floats(0, 1),
+)
+def test_batches_have_equal_shares_of_the_captions(counts, equal, share):
+    """A unit goes to the share that its first caption lies in."""
+    counts = [counts[0]] * len(counts) if equal else counts
+    number = 1 + int(share * (sum(counts) // max(counts) - 1))
+    lengths = list(range(len(counts)))  # so the order by length is known
+    batches = sorted(pipeline.Batches(lengths, counts, number, 17).of_epoch(0), key=min)
+    starts = np.cumsum(counts) - counts
+    for i, batch in enumerate(batches):
+        assert (starts[batch] * number // sum(counts) == i).all()
+    assert sorted(np.concatenate(batches)) == lengths
 
 
 def test_lengths_come_in_random_order():
