@@ -30,7 +30,7 @@ class Batches:
     """
 
     def __init__(self, lengths, counts, number, seed):
-        # Numbers of one or two bytes are sorted by their digits, in a tenth of the time.
+        # Of one or two bytes they are sorted by their digits, in a tenth of the time.
         lengths = np.asarray(lengths).astype(np.min_scalar_type(np.max(lengths)))
         self._by_length = np.argsort(lengths, kind="stable").astype(np.int32)
         ordered = lengths[self._by_length]
