@@ -85,8 +85,9 @@ def usual(captioner, features, beam):
         context = tf.reduce_sum(place[..., None] * annotations, axis=1)
         context = decoder.beta(hidden) * context
         embedded = decoder.embed(words)
-        hidden, cell = decoder.recur(embedded, context, hidden, cell)
-        log_p = tf.nn.log_softmax(decoder.logits(embedded, hidden, context))
+        for_gates, for_word = decoder.read(context)
+        hidden, cell = decoder.recur(embedded, for_gates, hidden, cell)
+        log_p = tf.nn.log_softmax(decoder.logits(embedded, hidden, for_word))
         never = tf.range(log_p.shape[-1]) < len(SPECIAL)  # also <eos>: 20 words
         log_p = scores + tf.where(never, -np.inf, log_p)
         scores, best = tf.math.top_k(tf.reshape(log_p, [-1]), beam)

@@ -113,7 +113,7 @@ def _graph(captioner, options):
 
         @tf.function(autograph=False, reduce_retracing=True)
         def graph(features, seed, first):
-            memory, state = captioner.network.start(features)
+            memory, state = captioner.network.start(features, words=options.words)
             return decode(
                 captioner.network.step,
                 memory,

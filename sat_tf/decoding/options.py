@@ -52,6 +52,11 @@ class DecodingOptions:
         return self.beam if self.decoder == "beam" else 1
 
     @property
+    def words(self):
+        """How many words are said of an image at most, in all its beams."""
+        return self.width * self.max_length
+
+    @property
     def stochastic(self):
         """Whether words or locations are drawn at random."""
         rule = LOCATION_RULES[self.attention]

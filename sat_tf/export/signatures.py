@@ -125,7 +125,7 @@ def _speaker(captioner, scope, options):
     @tf.function(autograph=False)
     def say(features, error):
         with scope():
-            memory, state = captioner.network.start(features)
+            memory, state = captioner.network.start(features, words=options.words)
             rerank = captioner.opinions(features, options)
             step = captioner.network.step
             decoded = decode(step, memory, state, options, rerank=rerank)

@@ -103,6 +103,14 @@ class Decoder(keras.layers.Layer):
         words = self.drop_word(words, training=training)
         return tf.where((previous > 0)[..., None], words, tf.zeros_like(words))
 
+    def read(self, seen):
+        """What eq. 1 and eq. 7 take from annotations or contexts `[.., D]`.
+
+        Returns:
+            their parts of the gates, `[.., 4n]`, and of the words, `[.., m]`.
+        """
+        return self.gates_context(seen), self.output_context(seen)
+
     def gate(self, context, hidden):
         """beta_t z_t with beta_t = sigma(f_beta(h_{t-1})) (4.2.1), and beta `[S, B]`.
 
@@ -111,35 +119,33 @@ class Decoder(keras.layers.Layer):
         beta = self.beta(hidden)
         return beta * context, tf.squeeze(beta, axis=-1)
 
-    def recur(self, embedded, context, hidden, cell):
+    def recur(self, embedded, seen, hidden, cell):
         """One step of the LSTM (eq. 1-3).
 
         Args:
-            embedded: E y_{t-1}, `[S, B, m]`. context: gated z_t, `[S, B, D]`.
+            embedded: E y_{t-1}, `[S, B, m]`. seen: what the gates take from the gated
+                z_t, `gates_context` of it, `[S, B, 4n]`.
             hidden, cell: `[S, B, n]`.
 
         Returns:
             h_t and c_t, `[S, B, n]`.
         """
-        gates = (
-            self.gates_word(embedded)
-            + self.gates_hidden(hidden)
-            + self.gates_context(context)
-        )
+        gates = self.gates_word(embedded) + self.gates_hidden(hidden) + seen
         return lstm(gates, cell)
 
-    def logits(self, embedded, hidden, context, training=False):
+    def logits(self, embedded, hidden, seen, training=False):
         """L_o (E y_{t-1} + L_h h_t + L_z z_t), the deep output (eq. 7).
 
         Args:
-            embedded: `[.., m]`, E y_{t-1}; hidden: `[.., n]`; context: `[.., D]`.
+            embedded: `[.., m]`, E y_{t-1}; hidden: `[.., n]`; seen: `output_context` of
+                the gated z_t, `[.., m]`.
             training: dropout on.
 
         Returns:
             float32 word logits `[.., V]`.
         """
         hidden = self.drop_hidden(hidden, training=training)
-        summed = embedded + self.output_hidden(hidden) + self.output_context(context)
+        summed = embedded + self.output_hidden(hidden) + seen
         summed = self.drop_output(self.activation(summed), training=training)
         return tf.cast(self.output_word(summed), tf.float32)
 

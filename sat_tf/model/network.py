@@ -81,21 +81,26 @@ class Network(keras.layers.Layer):
 
     # ------------------------------------------------------------ one word at a time
 
-    def start(self, features, training=False):
+    def start(self, features, training=False, *, words=1):
         """What decoding needs before the first word.
 
         Args:
             features: `[B, L, D]`, from `encode`. training: dropout on.
+            words: how many may be said of an image, in all its captions. If they are
+                more than its locations, it is `read` once at each location instead of
+                for each word: the context enters eq. 1 and eq. 7 linearly.
 
         Returns:
-            memory: `annotations` `[B, L, D]` and their `projection` `[B, L, A]`.
+            memory: `annotations` `[B, L, D]`, or what is `read` of them, and their
+                `projection` `[B, L, A]`.
             state: h_0 and c_0, `[1, B, n]` each.
         """
         annotations = self.annotations(features, training)
-        memory = {
-            "annotations": annotations,
-            "projection": self.attention.project(annotations),
-        }
+        memory = {"projection": self.attention.project(annotations)}
+        if words > self.encoder.locations:
+            memory["read"] = self.decoder.read(annotations)
+        else:
+            memory["annotations"] = annotations
         return memory, self.decoder.initial_state(annotations, training=training)
 
     def step(self, tokens, state, memory, choose):
@@ -115,12 +120,20 @@ class Network(keras.layers.Layer):
         logits = self.attention(memory["projection"], state[0])
         weights = choose(logits)
         one_hot = getattr(choose, "one_hot", False)
-        context = look(memory["annotations"], weights, one_hot)
-        context, beta = self.decoder.gate(context, state[0])
+        if "read" in memory:
+            seen = [look(x, weights, one_hot) for x in memory["read"]]
+        else:
+            seen = self.decoder.read(look(memory["annotations"], weights, one_hot))
+        beta = self.decoder.beta(state[0])
+        for_gates, for_word = (beta * x for x in seen)
         embedded = self.decoder.embed(tokens)
-        hidden, cell = self.decoder.recur(embedded, context, *state)
-        log_p = tf.nn.log_softmax(self.decoder.logits(embedded, hidden, context))
-        aux = {"alpha": tf.nn.softmax(logits), "weights": weights, "beta": beta}
+        hidden, cell = self.decoder.recur(embedded, for_gates, *state)
+        log_p = tf.nn.log_softmax(self.decoder.logits(embedded, hidden, for_word))
+        aux = {
+            "alpha": tf.nn.softmax(logits),
+            "weights": weights,
+            "beta": tf.squeeze(beta, axis=-1),
+        }
         return log_p, (hidden, cell), aux
 
     # --------------------------------------------------------------- whole captions
@@ -169,7 +182,8 @@ class Network(keras.layers.Layer):
         after, context, logits, weights, cells = (
             tf.transpose(x, [1, 2, 0, 3]) for x in outputs
         )
-        words = self.decoder.logits(embedded[None], after, context, training=training)
+        seen = self.decoder.output_context(context)
+        words = self.decoder.logits(embedded[None], after, seen, training=training)
         before = tf.concat([hidden[:, :, None], after[:, :, :-1]], axis=2)
         seen = memory["annotations"], embedded
         return words, logits, weights, (before, cells), seen
@@ -240,8 +254,9 @@ class Network(keras.layers.Layer):
         if embedded is None:
             embedded = self.decoder.embed(data.get("inputs", shifted(tokens)))
         contexts, _ = self.decoder.gate(contexts, states[0])
-        hidden, _ = self.decoder.recur(embedded, contexts, *states)
-        words = self.decoder.logits(embedded, hidden, contexts, training=training)
+        for_gates, for_word = self.decoder.read(contexts)
+        hidden, _ = self.decoder.recur(embedded, for_gates, *states)
+        words = self.decoder.logits(embedded, hidden, for_word, training=training)
         shape = tf.shape(words)
         flat = tf.reshape(words, tf.concat([[-1], shape[2:]], axis=0))
         return tf.reshape(losses.log_likelihood(flat, tokens), shape[:-1])
