@@ -71,12 +71,12 @@ def run(args):
         print(json.dumps(summary._asdict()))
         return 1 if summary.bad else 0
     print(
-        f"{summary.captions} captions in {summary.parts} parts: "
+        f"Captions, {summary.captions} in all: "
         f"{args.out}-[0-9]*-of-{summary.parts:05}.jsonl"
     )
     if summary.bad:
         print(
-            f"{summary.bad} images could not be captioned; why, is in "
+            f"Images that could not be captioned, {summary.bad} in all, and why: "
             f"{args.out}-bad-*.jsonl"
         )
     return 1 if summary.bad else 0
