@@ -8,6 +8,7 @@ import threading
 from typing import NamedTuple
 
 from sat_tf.archive import ENGINES, files, models, plan, work
+from sat_tf.runtime import interrupts
 
 _INSTALL = {"apache_beam": files.BEAM, "pyspark": "pip install 'sat_tf[spark]'"}
 _LOOK_EVERY = 2.0  # seconds
@@ -136,12 +137,10 @@ def _interruptible():
         logging.disable(logging.CRITICAL)
         raise KeyboardInterrupt
 
-    handler = signal.getsignal(signal.SIGINT)
-    is_main = threading.current_thread() is threading.main_thread()
-    if handler is not signal.default_int_handler or not is_main:
-        yield stopped  # somebody else sees to it, or it is ignored
+    if not interrupts.are_ours():
+        yield stopped
         return
-    signal.signal(signal.SIGINT, stop)
+    handler = signal.signal(signal.SIGINT, stop)
     try:
         yield stopped
     finally:

@@ -8,6 +8,7 @@ import sys
 import textwrap
 
 from sat_tf.cli import arguments, paths
+from sat_tf.runtime import interrupts
 
 STOPPED = "What was printed is whole; repeat the command with the images left."
 MAX_DRAWN = 50  # images in a figure, one below the other
@@ -99,6 +100,9 @@ def _bar(names):
 @contextlib.contextmanager
 def _uninterrupted():
     """Ctrl-C waits until what is inside is done: a row is printed as a whole."""
+    if not interrupts.are_ours():
+        yield
+        return
     stopped = []
     handler = signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
     try:

@@ -182,8 +182,8 @@ class Network(keras.layers.Layer):
         after, context, logits, weights, cells = (
             tf.transpose(x, [1, 2, 0, 3]) for x in outputs
         )
-        seen = self.decoder.output_context(context)
-        words = self.decoder.logits(embedded[None], after, seen, training=training)
+        for_word = self.decoder.output_context(context)
+        words = self.decoder.logits(embedded[None], after, for_word, training=training)
         before = tf.concat([hidden[:, :, None], after[:, :, :-1]], axis=2)
         seen = memory["annotations"], embedded
         return words, logits, weights, (before, cells), seen

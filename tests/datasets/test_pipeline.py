@@ -158,6 +158,18 @@ def test_batches_have_equal_shares_of_the_captions(counts, equal, share):
     assert sorted(np.concatenate(batches)) == lengths
 
 
+def test_captions_of_a_length_meet_others_in_every_epoch():
+    """Not the same batches in another order."""
+    lengths = np.repeat([7, 9], 320)
+    epochs = [
+        {frozenset(batch.tolist()) for batch in order(lengths, 20, epoch=epoch)}
+        for epoch in range(3)
+    ]
+    assert not (epochs[0] & epochs[1] or epochs[1] & epochs[2])
+    neighbours = [len(batch & {i + 1 for i in batch}) for batch in epochs[0]]
+    assert np.mean(neighbours) < 6  # 31 of 32 where nothing is shuffled; by chance 3
+
+
 def test_lengths_come_in_random_order():
     lengths = np.repeat(np.arange(5, 25), 64)
     orders = [order(lengths, 20, epoch=epoch) for epoch in range(200)]
