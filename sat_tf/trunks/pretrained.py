@@ -32,7 +32,7 @@ def _application(name, cut, module):
 
 # Cuts of EfficientNet-Lite: the last projection, 7 x 7 locations of 320 linear
 # features, and the widest layer of 14 x 14, 672 features behind a rectifier.
-LAST, WIDE = "block7a_project_bn", "block6a_expand_activation"
+LAST, WIDE = "block7a_project_conv", "block6a_expand_conv"
 
 
 def _lite(name, *cut):
