@@ -22,24 +22,28 @@ __all__ = ["BUILDERS", "Split", "load", "open_builder"]
 
 
 def load(data, split, *, data_dir=None):
-    """Read one split of a data set, preparing it the first time.
+    """Read splits of a data set, preparing it the first time.
 
     Args:
         data: a name in `BUILDERS`, or the path of the user's own data: a folder or
             caption file as `OwnData` reads them.
         split: `train`, `validation`, `test`; `unseen` too for scenes, `restval` for
-            COCO; slices and sums as TFDS has them (`train[:100]`).
+            COCO; slices and sums as TFDS has them (`train[:100]`). Or several of
+            them, in a tuple or list.
         data_dir: for `flickr8k` and `flickr30k` the folder of the published files;
             else where TFDS keeps prepared data (its default: `TFDS_DATA_DIR` or
             `~/tensorflow_datasets`).
 
     Returns:
-        A `Split`.
+        A `Split`, or a list of them.
 
     Raises:
         ValueError: no such data or split, a missing file, an image in two splits.
     """
-    return read_split(prepare(data, data_dir), str(data), split)
+    builder = prepare(data, data_dir)
+    if isinstance(split, str):
+        return read_split(builder, str(data), split)
+    return [read_split(builder, str(data), each) for each in split]
 
 
 def prepare(data, data_dir=None):

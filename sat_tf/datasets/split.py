@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
@@ -26,6 +27,7 @@ class Split:
             (relative ymin, xmin, ymax, xmax; n = 0: it names no region) for each word
             of `vocabulary.tokenise`; or None where they are unknown.
         images: `tf.data.Dataset` of encoded files (scalar strings), same order.
+        image_digests: int64 `[N]`, a hash of each encoded file.
         image_fingerprint: of `images` alone, wherever they lie and whatever is said
             of them.
         fingerprint: changes when the names, the captions or the images change.
@@ -38,6 +40,7 @@ class Split:
     captions: tuple
     regions: tuple
     images: tf.data.Dataset = dataclasses.field(repr=False)
+    image_digests: np.ndarray = dataclasses.field(repr=False, compare=False)
     image_fingerprint: str
     fingerprint: str = ""
     notes: tuple = ()
@@ -67,14 +70,16 @@ def read_split(builder, name, split):
         )
     except ValueError as error:
         raise no_split(name, split, builder.info.splits) from error
-    names, captions, regions, digest = [], [], [], hashlib.sha256()
+    names, captions, regions = [], [], []
+    files = [np.zeros((0, 2), np.int64)]
     for batch in examples.map(_text).ragged_batch(_BATCH):
         names += [name.decode() for name in batch["names"].numpy()]
         texts = batch["texts"].to_list()
         captions += [tuple(text.decode() for text in row) for row in texts]
         regions += _regions(batch["boxes"])
-        digest.update(batch["image"].numpy().tobytes())
-    images = digest.hexdigest()
+        files.append(batch["image"].numpy())
+    files = np.concatenate(files)
+    images = hashlib.sha256(files.tobytes()).hexdigest()
     fingerprint = hashlib.sha256(repr((names, captions, images)).encode())
     return Split(
         name=name,
@@ -83,6 +88,7 @@ def read_split(builder, name, split):
         captions=tuple(captions),
         regions=tuple(regions),
         images=examples.map(lambda example: example["image"]),
+        image_digests=files[:, 0],
         image_fingerprint=images,
         fingerprint=fingerprint.hexdigest(),
         notes=getattr(builder.builder_config, "notes", ()),

@@ -90,9 +90,7 @@ def train(
 
 def _read(data, data_dir):
     """The splits to train on and to validate with."""
-    training, validation = (
-        load(data, name, data_dir=data_dir) for name in ("train", "validation")
-    )
+    training, validation = load(data, ("train", "validation"), data_dir=data_dir)
     for note in training.notes:
         print(f"{data}: {note}", file=sys.stderr)
     return training, validation

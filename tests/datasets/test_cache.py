@@ -297,6 +297,7 @@ def split(n=11):
         captions=(("a word",),) * n,
         regions=((None,),) * n,
         images=tf.data.Dataset.from_tensor_slices(files),
+        image_digests=np.arange(n),
         image_fingerprint="f",
     )
 

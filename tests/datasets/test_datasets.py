@@ -504,3 +504,14 @@ def test_two_processes_prepare_the_same_data(tmp_path, monkeypatch, prepared):
     monkeypatch.setattr(own.OwnData, "_generate_examples", slowly)
     split = datasets.load(tmp_path / "own", "train")
     assert len(split) and meanwhile and len(list(prepared.glob("*/*/2.0.0"))) == 1
+
+
+def test_several_splits_are_read_as_each(tmp_path):
+    folder = str(flickr(tmp_path))
+    several = datasets.load("flickr8k", ("train", "test"), data_dir=folder)
+    assert [split.split for split in several] == ["train", "test"]
+    for split in several:
+        alone = datasets.load("flickr8k", split.split, data_dir=folder)
+        assert split.captions == alone.captions
+        assert split.fingerprint == alone.fingerprint
+        assert len(set(split.image_digests)) == len(split) == len(NAMES[split.split])

@@ -50,6 +50,7 @@ def made_split(captions=None, known=True, n=5, shape=(64, 64)):
             for texts in captions
         ),
         images=tf.data.Dataset.from_tensor_slices([picture(i) for i in range(n)]),
+        image_digests=np.arange(n),
         image_fingerprint=f"made {shape}",
     )
 
