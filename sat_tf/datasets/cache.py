@@ -232,9 +232,10 @@ def cache_features(
 def _read(split, start, size, mode, batch_size):
     """Float32 images `[b, *size, 3]` of a split, from image number `start` on."""
     images.check_mode(mode)
+    enough = images.enough_for(size, mode)
 
     def read(contents):
-        return images.resize(images.decode(contents), size, mode)
+        return images.resize(images.decode(contents, enough), size, mode)
 
     batches = split.images.skip(start).map(read, tf.data.AUTOTUNE)
     try:

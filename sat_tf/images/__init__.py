@@ -6,6 +6,7 @@ from sat_tf.images.graph import (
     check_mode,
     decode,
     decode_batch,
+    enough_for,
     resize,
     unpacked_pixels,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "check_mode",
     "decode",
     "decode_batch",
+    "enough_for",
     "image_size",
     "load",
     "resize",

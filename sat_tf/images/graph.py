@@ -13,8 +13,11 @@ MODES = ("crop", "squash", "none")
 SHORTEST_SIDE = 256 / 224
 # What an image may unpack to; a 50-megapixel photograph passes.
 MAX_PIXELS = 64_000_000
-# What the sides of a larger JPEG are divided by, so that it unpacks to no more.
+# What the sides of a larger JPEG are divided by, so that it unpacks to no more, and to
+# no more than is looked at.
 SHRINKS = (1, 2, 4)
+_AMPLE = 2  # of the sides wanted: resizing hardly tells it from all there is
+_WHOLE = 2**30
 _LARGE = 4_000_000  # pixels
 OK, UNKNOWN, TOO_LARGE, BROKEN, WRONG_SIZE = range(5)
 # Where the brightest of more than 8 bits is darker than an eighth of white, they are
@@ -23,42 +26,64 @@ DARKEST = 1 / 8
 NOT_WHITE = "it is not clear which of its values is white"
 
 
-@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
-def decode(contents):
+def decode(contents, enough=_WHOLE):
     """Decode one image to upright RGB, uint8 `[H, W, 3]`.
 
     JPEG (grey, CMYK), PNG (grey, palette, 16 bits), BMP of 24 or 32 bits, and the first
     frame of a GIF. EXIF orientations of JPEG and PNG are undone; what is transparent in
     PNG and GIF is white. A JPEG of more than `MAX_PIXELS` comes at a half or a quarter
-    of its size.
+    of its size, and so does one whose sides are `enough` even then.
 
     Args:
         contents: scalar string tensor, the encoded file.
+        enough: pixels a side, see `enough_for`; by default all there are.
 
     Raises:
         tf.errors.InvalidArgumentError: the bytes are none of these, broken, or would
             unpack to more than `MAX_PIXELS`.
     """
+    return _decode_checked(contents, enough)
+
+
+@tf.function(
+    input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)],
+    autograph=False,
+)
+def _decode_checked(contents, enough):
     header = image_headers.read(contents[tf.newaxis])
-    shrink = shrink_of(header, MAX_PIXELS)[0]
+    shrink = shrink_of(header, MAX_PIXELS, enough)[0]
     fits = tf.debugging.Assert(shrink > 0, [_largest(MAX_PIXELS)])
     with tf.control_dependencies([fits]):
         contents = tf.identity(contents)
     return _decode(contents, shrink, *(x[0] for x in header))
 
 
-def shrink_of(header, max_pixels):
-    """The least of `SHRINKS` that keeps files to `max_pixels`: int32 `[B]`, 0: none."""
+def enough_for(size, mode):
+    """How long both sides of an image must be for `resize` to need no more of it."""
+    if mode == "none":
+        return _WHOLE
+    return round(_AMPLE * max(size) * (SHORTEST_SIDE if mode == "crop" else 1))
+
+
+def shrink_of(header, max_pixels, enough=_WHOLE):
+    """Which of `SHRINKS` keeps files to `max_pixels`: int32 `[B]`, 0: none does.
+
+    The greatest that leaves `enough` pixels a side, or else the least.
+    """
     shrinks = tf.constant(SHRINKS, tf.int64)
     sides = tf.cast(header.size, tf.int64)[:, tf.newaxis]
-    n_pixels = tf.reduce_prod(-(-sides // shrinks[:, tf.newaxis]), axis=-1)
-    fits = (n_pixels <= max_pixels) & (header.in_rows[:, tf.newaxis] | (shrinks < 2))
+    sides = -(-sides // shrinks[:, tf.newaxis])
+    fits = tf.reduce_prod(sides, axis=-1) <= max_pixels
+    fits &= header.in_rows[:, tf.newaxis] | (shrinks < 2)
+    ample = fits & (tf.reduce_min(sides, axis=-1) >= tf.cast(enough, tf.int64))
     least = tf.gather(SHRINKS, tf.argmax(fits, axis=-1))
-    return tf.where(tf.reduce_any(fits, axis=-1), least, 0)
+    greatest = tf.reduce_max(tf.where(ample, SHRINKS, 0), axis=-1)
+    chosen = tf.maximum(least, greatest)
+    return tf.where(tf.reduce_any(fits, axis=-1), chosen, 0)
 
 
 def unpacked_pixels(height, width, in_rows):
-    """How many pixels `decode` makes of a file whose header has been read.
+    """How many pixels `decode` makes at most of a file whose header has been read.
 
     Args:
         height, width: as the header has them.
@@ -157,9 +182,9 @@ def decode_batch(contents, size=(224, 224), mode="crop", max_pixels=MAX_PIXELS):
         contents: string tensor `[B]`.
         size: height and width wanted.
         mode: as in `resize`.
-        max_pixels: what an image may unpack to; a JPEG that would unpack to more is
-            decoded at a half or a quarter of its size. A header that promises more is
-            refused before decoding.
+        max_pixels: what an image may unpack to; a JPEG that would unpack to more, or
+            to more than is looked at, is decoded at a half or a quarter of its size. A
+            header that promises more is refused before decoding.
 
     Returns:
         float32 `[B, *size, 3]`, zeros where an image failed, and string `[B]`: what is
@@ -168,7 +193,7 @@ def decode_batch(contents, size=(224, 224), mode="crop", max_pixels=MAX_PIXELS):
     n_images = tf.size(contents)
     header = image_headers.read(contents)
     n_pixels = tf.reduce_prod(tf.cast(header.size, tf.int64), axis=-1)
-    shrink = shrink_of(header, max_pixels)
+    shrink = shrink_of(header, max_pixels, enough_for(size, mode))
     status = tf.where(shrink > 0, BROKEN, TOO_LARGE)
     if mode == "none":
         status = tf.where(_has_size(header, size), status, WRONG_SIZE)

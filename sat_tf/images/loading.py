@@ -18,6 +18,7 @@ from sat_tf.images.graph import (
     SHRINKS,
     check_mode,
     decode,
+    enough_for,
     resize,
     shrink_of,
 )
@@ -55,7 +56,7 @@ def load(image, size=(224, 224), mode="crop", *, name=None):
             ) from error
     contents = to_decodable(contents, name)
     try:
-        pixels = decode(contents)
+        pixels = decode(contents, enough_for(size, mode))
     except tf.errors.InvalidArgumentError as error:
         if NOT_WHITE in str(error):
             raise _no_white(name, "16-bit values make a black image") from error

@@ -340,6 +340,33 @@ def test_a_large_jpeg_is_decoded_at_a_fraction(most, side):
     assert np.abs(pixels[1].numpy() - np.asarray(whole)).mean() < 3
 
 
+@pytest.mark.parametrize(
+    ("mode", "side", "shrink"),
+    [
+        *(("crop", 145, 4), ("crop", 144, 2), ("crop", 73, 2), ("crop", 72, 1)),
+        *(("squash", 125, 4), ("squash", 124, 2), ("squash", 63, 2), ("squash", 62, 1)),
+        ("none", 145, 1),
+    ],
+)
+def test_no_more_of_a_jpeg_is_decoded_than_is_looked_at(mode, side, shrink):
+    """Twice what is resized to 16 pixels, 18 where two of them are cut off."""
+    enough = images.enough_for((16, 12), mode)
+    for size in ((side, 2 * side), (2 * side, side)):
+        whole = picture(*size)
+        decoded = images.decode(encode(whole, "JPEG"), enough)
+        assert decoded.shape[:2] == tuple(-(-n // shrink) for n in size)
+        assert images.decode(encode(whole, "PNG"), enough).shape[:2] == size
+
+
+@pytest.mark.parametrize("mode", ["crop", "squash"])
+def test_what_is_looked_at_is_the_same_as_of_the_whole(mode):
+    contents, size = encode(picture(1025, 1500), "JPEG"), (112, 96)
+    seen = images.load(contents, size, mode)
+    assert len(images.decode(contents, images.enough_for(size, mode))) == 257
+    whole = images.resize(images.decode(contents), size, mode)
+    assert np.abs(seen - whole).mean() < 0.5
+
+
 def interleaved_not():
     """A JPEG with a scan for every colour, which libjpeg holds as a whole."""
     contents = FILES["jpeg"]
