@@ -5,7 +5,7 @@ A box is relative to its image: `(ymin, xmin, ymax, xmax)` in 0..1.
 
 import numpy as np
 
-from sat_tf.images.graph import SHORTEST_SIDE
+from sat_tf.images.shrinking import SHORTEST_SIDE
 
 NONE = np.zeros([0, 4], np.float32)
 

@@ -7,17 +7,17 @@ SavedModel, so a photograph is prepared alike on both sides.
 import tensorflow as tf
 
 from sat_tf.images import headers as image_headers
+from sat_tf.images.shrinking import (
+    MAX_PIXELS,
+    SHORTEST_SIDE,
+    SHRINKS,
+    WHOLE,
+    enough_for,
+    largest,
+    shrink_of,
+)
 
 MODES = ("crop", "squash", "none")
-# "resized so that the shortest side is 256, then centre crop 224" (section 5.2).
-SHORTEST_SIDE = 256 / 224
-# What an image may unpack to; a 50-megapixel photograph passes.
-MAX_PIXELS = 64_000_000
-# What the sides of a larger JPEG are divided by, so that it unpacks to no more, and to
-# no more than is looked at.
-SHRINKS = (1, 2, 4)
-_AMPLE = 2  # of the sides wanted: resizing hardly tells it from all there is
-_WHOLE = 2**30
 _LARGE = 4_000_000  # pixels
 OK, UNKNOWN, TOO_LARGE, BROKEN, WRONG_SIZE = range(5)
 # Where the brightest of more than 8 bits is darker than an eighth of white, they are
@@ -26,7 +26,7 @@ DARKEST = 1 / 8
 NOT_WHITE = "it is not clear which of its values is white"
 
 
-def decode(contents, enough=_WHOLE):
+def decode(contents, enough=WHOLE):
     """Decode one image to upright RGB, uint8 `[H, W, 3]`.
 
     JPEG (grey, CMYK), PNG (grey, palette, 16 bits), BMP of 24 or 32 bits, and the first
@@ -52,54 +52,10 @@ def decode(contents, enough=_WHOLE):
 def _decode_checked(contents, enough):
     header = image_headers.read(contents[tf.newaxis])
     shrink = shrink_of(header, MAX_PIXELS, enough)[0]
-    fits = tf.debugging.Assert(shrink > 0, [_largest(MAX_PIXELS)])
+    fits = tf.debugging.Assert(shrink > 0, [largest(MAX_PIXELS)])
     with tf.control_dependencies([fits]):
         contents = tf.identity(contents)
     return _decode(contents, shrink, *(x[0] for x in header))
-
-
-def enough_for(size, mode):
-    """How long both sides of an image must be for `resize` to need no more of it."""
-    if mode == "none":
-        return _WHOLE
-    return round(_AMPLE * max(size) * (SHORTEST_SIDE if mode == "crop" else 1))
-
-
-def shrink_of(header, max_pixels, enough=_WHOLE):
-    """Which of `SHRINKS` keeps files to `max_pixels`: int32 `[B]`, 0: none does.
-
-    The greatest that leaves `enough` pixels a side, or else the least.
-    """
-    shrinks = tf.constant(SHRINKS, tf.int64)
-    sides = tf.cast(header.size, tf.int64)[:, tf.newaxis]
-    sides = -(-sides // shrinks[:, tf.newaxis])
-    fits = tf.reduce_prod(sides, axis=-1) <= max_pixels
-    fits &= header.in_rows[:, tf.newaxis] | (shrinks < 2)
-    ample = fits & (tf.reduce_min(sides, axis=-1) >= tf.cast(enough, tf.int64))
-    least = tf.gather(SHRINKS, tf.argmax(fits, axis=-1))
-    greatest = tf.reduce_max(tf.where(ample, SHRINKS, 0), axis=-1)
-    chosen = tf.maximum(least, greatest)
-    return tf.where(tf.reduce_any(fits, axis=-1), chosen, 0)
-
-
-def unpacked_pixels(height, width, in_rows):
-    """How many pixels `decode` makes at most of a file whose header has been read.
-
-    Args:
-        height, width: as the header has them.
-        in_rows: see `image_headers.Header`.
-    """
-    shrinks = SHRINKS if in_rows else SHRINKS[:1]
-    pixels = [-(-height // shrink) * -(-width // shrink) for shrink in shrinks]
-    return next((n for n in pixels if n <= MAX_PIXELS), pixels[-1])
-
-
-def _largest(max_pixels):
-    most = max_pixels * SHRINKS[-1] ** 2
-    return (
-        f"image too large: send one of at most {max_pixels} pixels, or a JPEG that is "
-        f"not progressive of at most {most}"
-    )
 
 
 @tf.function(autograph=False)
@@ -239,7 +195,7 @@ def _errors(status, header, size, max_pixels):
     told = [
         "",
         "not an image that can be read: send a JPEG, PNG, GIF or 24-bit BMP file",
-        _largest(max_pixels),
+        largest(max_pixels),
         "broken image: it cannot be decoded; save it anew and send it again",
         "",
     ]

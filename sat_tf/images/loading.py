@@ -13,15 +13,12 @@ import tensorflow as tf
 from sat_tf.images import headers as image_headers
 from sat_tf.images.graph import (
     DARKEST,
-    MAX_PIXELS,
     NOT_WHITE,
-    SHRINKS,
     check_mode,
     decode,
-    enough_for,
     resize,
-    shrink_of,
 )
+from sat_tf.images.shrinking import MAX_PIXELS, SHRINKS, enough_for, shrink_of
 
 # What white may be in Pillow's modes of more than 8 bits.
 _WHITE = {"F": (1, 255), "I": (255, 65535), "I;16": (65535,)}

@@ -14,4 +14,5 @@ RECIPES = Registry(
     arctic="sat_tf.recipes.arctic:RECIPE",
     scenes="sat_tf.recipes.scenes:RECIPE",
     flickr="sat_tf.recipes.flickr:RECIPE",
+    flickr_taught="sat_tf.recipes.flickr_taught:RECIPE",
 )

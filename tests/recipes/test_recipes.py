@@ -125,10 +125,11 @@ def results(name):
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
-def test_scores_of_flickr_are_those_of_the_results():
+@pytest.mark.parametrize("name", ["flickr", "flickr_taught"])
+def test_scores_of_photographs_are_those_of_the_results(name):
     rows = {row["captioner"]: row for row in results("photographs")["captioners"]}
-    row = rows["`flickr`, `argmax`"]
-    assert numbers_of("flickr") == [*row["by default"], *row["greedy"]]
+    row = rows[f"`{name}`, `argmax`"]
+    assert numbers_of(name) == [*row["by default"], *row["greedy"]]
 
 
 def test_scores_of_scenes_are_those_of_the_results():
