@@ -43,7 +43,8 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC, skip_registration=
     """A data set made of image files and caption files.
 
     `tfds build` finds the files in TFDS's manual folder; `from_source` takes them from
-    anywhere, and prepares them anew when they have changed.
+    anywhere, and prepares them anew when they have changed. Where Beam is asked for
+    (`tfds build --beam_pipeline_options=...`), its workers read the images.
     """
 
     VERSION = tfds.core.Version("2.0.0")
@@ -80,6 +81,11 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC, skip_registration=
             description=type(self).__doc__,
         )
 
+    def _generate_splits(self, dl_manager, download_config):
+        asked = download_config.beam_options or download_config.beam_runner
+        self._examples = records.examples_by_beam if asked else records.examples
+        return super()._generate_splits(dl_manager, download_config)
+
     def _split_generators(self, dl_manager):
         source = self.builder_config.path if self.builder_config else None
         found = self.read_records(pathlib.Path(source or dl_manager.manual_dir))
@@ -88,4 +94,4 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC, skip_registration=
         return {split: self._generate_examples(found, split) for split in splits}
 
     def _generate_examples(self, found, split):
-        yield from records.examples(found, split)
+        return self._examples(found, split)

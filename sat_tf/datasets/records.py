@@ -161,6 +161,26 @@ def examples(records, split):
         )
 
 
+def examples_by_beam(records, split):
+    """What `examples` yields, as an `apache_beam.PTransform`: any worker reads any.
+
+    Images that are left out are counted, in the counter `left_out` of the job.
+    """
+    import apache_beam as beam
+
+    left_out = beam.metrics.Metrics.counter("sat_tf", "left_out")
+
+    def usable(record):
+        record, contents, problem = _read(record)
+        if problem:
+            left_out.inc()
+            return
+        yield record.name, _example(record, contents)[0]
+
+    records = [record for record in records if record.split == split]
+    return beam.Create(records) | beam.FlatMap(usable)
+
+
 def read_all(records):
     """Yield `(record, contents, problem)`, read in parallel, in order.
 
