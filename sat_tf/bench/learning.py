@@ -28,6 +28,7 @@ from sat_tf.bench.start import (
 from sat_tf.datasets import load, pipeline
 from sat_tf.estimators import Soft
 from sat_tf.evaluation import captions as metrics
+from sat_tf.evaluation import looks
 from sat_tf.evaluation.evaluate import cached_inputs, predict, scene_scores
 from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.memory import keep_freed_memory
@@ -52,7 +53,7 @@ def learn(plan, name, seed):
         `diverged`, whether the loss ceased to be a number; `curve`: rows of `seconds`,
         `updates`, `log_likelihood` (nats per word of the validation captions) and the
         scores of the captions made: `pointing_accuracy` and `caption_accuracy` on
-        `scenes`, else `bleu_4`.
+        `scenes`, else `bleu_4`; `looks`, where it looks in the end, see `_looks`.
     """
     keep_freed_memory()
     kept = ["encoder", "standardise"]
@@ -63,15 +64,7 @@ def learn(plan, name, seed):
     estimator = captioner.estimator
     if captioner.encoder.network is not None:
         captioner.encoder.network.trainable = False
-    rate = plan.recipe.optimizer.learning_rate
-    constant = dataclasses.replace(plan.recipe.optimizer, final_rate=rate)
-    objective = plan.recipe.objective
-    captioner.compile(
-        optimizer=make_optimizer(constant, 1),
-        label_smoothing=objective.label_smoothing,
-        lambda_ds=objective.lambda_ds,
-    )
-    build(captioner)  # now, for `_trace` to take back what it does to it
+    _compile(captioner, plan.recipe)
     batches = _training_batches(plan, captioner, seed)
     judge = _judge(plan, captioner)
     warm_up, soft = _warm_up_seconds(plan, estimator, name), Soft()
@@ -95,8 +88,24 @@ def learn(plan, name, seed):
         if not finite:
             break
         curve.append(point)
-    attention = captioner.options().attention
-    return {"attention": attention, "diverged": not finite, "curve": curve}
+    return {
+        "attention": captioner.options().attention,
+        "diverged": not finite,
+        "curve": curve,
+        "looks": _looks(plan, captioner) if finite else {},
+    }
+
+
+def _compile(captioner, recipe):
+    """At a constant learning rate."""
+    rate = recipe.optimizer.learning_rate
+    constant = dataclasses.replace(recipe.optimizer, final_rate=rate)
+    captioner.compile(
+        optimizer=make_optimizer(constant, 1),
+        label_smoothing=recipe.objective.label_smoothing,
+        lambda_ds=recipe.objective.lambda_ds,
+    )
+    build(captioner)  # now, for `_trace` to take back what it does to it
 
 
 def _traced_step(captioner, estimator, batches):
@@ -128,12 +137,38 @@ def _training_batches(plan, captioner, seed):
     return pipeline.training_batches(inputs, schedule, key=key)
 
 
-def _judge(plan, captioner):
-    """A function that scores the captioner as it is now."""
+def _judged(plan, captioner):
+    """The split that the captioner is judged on, its cache, and that one's key."""
     whole = load(plan.data, "validation", data_dir=plan.data_dir)
     first = min(JUDGED, len(whole.file_names))
     split = load(plan.data, f"validation[:{first}]", data_dir=plan.data_dir)
-    inputs, key = cached_inputs(captioner, split, plan.cache_dir or default_cache())
+    return split, *cached_inputs(captioner, split, plan.cache_dir or default_cache())
+
+
+def _looks(plan, captioner):
+    """`looks.summary` of the words of photographs whose regions are known.
+
+    `generated`, of the captioner's own words, and `given`, of those of people's
+    captions; empty where no region is known, and for `scenes`, which is judged by its
+    pointing all the time.
+    """
+    split, inputs, key = _judged(plan, captioner)
+    encoder = captioner.encoder
+    known = looks.known_captions(split, encoder.image_size, encoder.resize_mode)
+    if split.name == "scenes" or not known:
+        return {}
+    options = captioner.options()
+    said = predict(captioner, inputs, key, options)
+    where = looks.go_over(captioner, inputs, key, known, options.attention)
+    return {
+        "generated": looks.summary(looks.spoken(said, known)),
+        "given": looks.summary(looks.given(known, *where)),
+    }
+
+
+def _judge(plan, captioner):
+    """A function that scores the captioner as it is now."""
+    split, inputs, key = _judged(plan, captioner)
     given = pipeline.evaluation_batches(
         inputs,
         split.captions,

@@ -15,6 +15,7 @@ LABELS = {
     "bleu_4": "BLEU-4",
     "log_likelihood": "log-likelihood per word, nats",
 }
+LOOKS = ("generated_pointing", "generated_middle", "given_pointing", "given_middle")
 _COLOUR, _HIGHLIGHT = "#0072B2", "#D55E00"
 
 
@@ -118,7 +119,12 @@ def _bias_from_average(name, group, found, means):
 
 
 def learning_rows(folder):
-    """One row per estimator, seed and evaluation, see `learning.learn`."""
+    """One row per estimator, seed and evaluation, see `learning.learn`.
+
+    The last one of a run says where it looks: `generated_pointing`, how many of its own
+    words for things are said while looking at the thing, and `generated_middle`, how
+    many things the middle of the image shows; the same of `given` captions.
+    """
     rows = []
     for unit, result in _results(folder).items():
         name, _, seed = unit.rpartition("-")
@@ -129,6 +135,10 @@ def learning_rows(folder):
             "diverged": result["diverged"],
         }
         rows += [about | point for point in result["curve"]]
+        for kind, summary in result["looks"].items():
+            if summary["n"]:
+                pairs = ((of, summary[of]) for of in ("pointing", "middle"))
+                rows[-1] |= {f"{kind}_{of}": value for of, value in pairs}
     return rows
 
 
@@ -167,10 +177,18 @@ def summarise(gradients, learning):
                 "final_log_likelihood": likelihoods[name][1][-1],
             }
             row |= _against_paper(seconds, mean, curves.get(PAPER_NAME))
+            row |= _final_looks([r for r in learning if r["estimator"] == name])
         rows.append(row)
     if curves:
         rows.sort(key=lambda row: -row.get("final_score", -1.0))
     return rows
+
+
+def _final_looks(rows):
+    """Means over the seeds of what the last rows say of the looks, where they do."""
+    names = [n for n in LOOKS if any(n in row for row in rows)]
+    found = {name: [row[name] for row in rows if name in row] for name in names}
+    return {f"final_{name}": float(np.mean(found[name])) for name in names}
 
 
 def score_of(learning):

@@ -1,6 +1,7 @@
 """The estimator bench: what it measures, its tables, and that it resumes."""
 
 import csv
+import dataclasses
 import itertools
 import json
 import os
@@ -24,6 +25,7 @@ from sat_tf.presets import storage
 from sat_tf.recipes import RECIPES
 from sat_tf.runtime.files import alone
 from sat_tf.training import building
+from sat_tf.vocabulary import tokenise
 
 # ------------------------------------------------------------------------ moments
 
@@ -122,7 +124,16 @@ def learning_result(scores, diverged=False):
         }
         for i, score in enumerate(scores)
     ]
-    return {"attention": "argmax", "diverged": diverged, "curve": curve}
+    looks = {
+        "generated": {"n": 2, "pointing": scores[-1], "middle": 0.5, "small": {"n": 0}},
+        "given": {"n": 0, "small": {"n": 0}},
+    }
+    return {
+        "attention": "argmax",
+        "diverged": diverged,
+        "curve": curve,
+        "looks": {} if diverged else looks,
+    }
 
 
 @pytest.fixture
@@ -193,6 +204,9 @@ def test_summary_by_hand(measured):
     assert rival["share_of_paper"] == pytest.approx(0.25)
     assert rival["final_score"] == pytest.approx(0.85)
     assert rival["attention_vs_paper"] == pytest.approx(0.05)
+    assert paper["final_generated_pointing"] == pytest.approx(0.4)
+    assert rival["final_generated_pointing"] == pytest.approx(0.9)
+    assert rival["final_generated_middle"] == 0.5 and "final_given_middle" not in rival
     assert json.loads((measured / "summary.json").read_text()) == [rival, paper]
 
 
@@ -360,8 +374,35 @@ def test_learning_starts_alike_and_leaves_the_encoder(quick, small_start):
         assert np.abs(weights[name] - built[0][name].numpy()).max() > 0.01
 
 
+def test_looks_are_asked_for_where_regions_are_known(quick, small_start, monkeypatch):
+    """Here every word's region is the whole image: nobody can miss it."""
+    plan = start.Plan(out=None, data="own", recipe=RECIPES["scenes"], model=small_start)
+    captioner = ShowAttendTell.from_preset(small_start)
+    assert learning._looks(plan, captioner) == {}
+    image = np.array([[0.0, 0.0, 1.0, 1.0]], np.float32)
+
+    def with_regions(*args, **kwargs):
+        split = datasets.load(*args, **kwargs)
+        regions = [
+            tuple((image,) * len(tokenise(text)) for text in texts)
+            for texts in split.captions
+        ]
+        return dataclasses.replace(split, regions=tuple(regions))
+
+    monkeypatch.setattr(learning, "load", with_regions)
+    given = learning._looks(plan, captioner)["given"]
+    words = [
+        word
+        for texts in datasets.load("own", "validation").captions
+        for text in texts
+        for word in tokenise(text)
+    ]
+    assert given["n"] == len(words) and given["pointing"] == given["middle"] == 1.0
+
+
 def leave_out_judging(monkeypatch):
     monkeypatch.setattr(learning, "_trace", lambda *_: None)
+    monkeypatch.setattr(learning, "_looks", lambda *_: {})
     monkeypatch.setattr(
         learning, "_judge", lambda *_: lambda: {"log_likelihood": -1.0, "bleu_4": 0.0}
     )
