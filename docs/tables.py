@@ -149,6 +149,9 @@ TABLES = {
         "decode",
         ["", "ms an image", "share of the floor", "times the usual beam 3"],
     ),
+    "speed.serve_photographs": lambda: columns(
+        "speed", "serve_photographs", ["clients", "p50, ms", "p95, ms", "captions/s"]
+    ),
     "speed.serve": lambda: columns(
         "speed", "serve", ["clients", "p50, ms", "p95, ms", "p99, ms", "captions/s"]
     ),
