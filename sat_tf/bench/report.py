@@ -135,7 +135,8 @@ def learning_rows(folder):
             "diverged": result["diverged"],
         }
         rows += [about | point for point in result["curve"]]
-        for kind, summary in result["looks"].items():
+        # A bench that was begun before it asked for the looks is resumed all the same.
+        for kind, summary in result.get("looks", {}).items():
             if summary["n"]:
                 pairs = ((of, summary[of]) for of in ("pointing", "middle"))
                 rows[-1] |= {f"{kind}_{of}": value for of, value in pairs}
