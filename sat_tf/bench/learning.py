@@ -66,7 +66,8 @@ def learn(plan, name, seed):
         captioner.encoder.network.trainable = False
     _compile(captioner, plan.recipe)
     batches = _training_batches(plan, captioner, seed)
-    judge = _judge(plan, captioner)
+    judged = _judged(plan, captioner)
+    judge = _judge(plan, captioner, *judged)
     warm_up, soft = _warm_up_seconds(plan, estimator, name), Soft()
     used = [soft, estimator] if warm_up else [estimator]
     steps = {each: _traced_step(captioner, each, batches) for each in used}
@@ -92,7 +93,7 @@ def learn(plan, name, seed):
         "attention": captioner.options().attention,
         "diverged": not finite,
         "curve": curve,
-        "looks": _looks(plan, captioner) if finite else {},
+        "looks": _looks(captioner, *judged) if finite else {},
     }
 
 
@@ -145,14 +146,13 @@ def _judged(plan, captioner):
     return split, *cached_inputs(captioner, split, plan.cache_dir or default_cache())
 
 
-def _looks(plan, captioner):
+def _looks(captioner, split, inputs, key):
     """`looks.summary` of the words of photographs whose regions are known.
 
     `generated`, of the captioner's own words, and `given`, of those of people's
     captions; empty where no region is known, and for `scenes`, which is judged by its
     pointing all the time.
     """
-    split, inputs, key = _judged(plan, captioner)
     encoder = captioner.encoder
     known = looks.known_captions(split, encoder.image_size, encoder.resize_mode)
     if split.name == "scenes" or not known:
@@ -166,9 +166,8 @@ def _looks(plan, captioner):
     }
 
 
-def _judge(plan, captioner):
+def _judge(plan, captioner, split, inputs, key):
     """A function that scores the captioner as it is now."""
-    split, inputs, key = _judged(plan, captioner)
     given = pipeline.evaluation_batches(
         inputs,
         split.captions,

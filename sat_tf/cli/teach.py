@@ -42,4 +42,4 @@ def run(args):
         print(json.dumps({"path": args.out, **counts}))
     else:
         print(f"{counts['captions']} captions of {counts['images']} images, in all.")
-        print(f"  sat-tf train --data {args.out} --preset flickr --out run")
+        print(f"  sat-tf train --data {args.out} --preset flickr_taught --out run")

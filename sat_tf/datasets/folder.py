@@ -1,6 +1,7 @@
 """What the builders over files on disk have in common."""
 
 import abc
+import collections
 import contextlib
 import dataclasses
 import os
@@ -84,14 +85,20 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC, skip_registration=
     def _generate_splits(self, dl_manager, download_config):
         asked = download_config.beam_options or download_config.beam_runner
         self._examples = records.examples_by_beam if asked else records.examples
-        return super()._generate_splits(dl_manager, download_config)
+        splits = super()._generate_splits(dl_manager, download_config)
+        if asked:  # its workers cannot warn us
+            for split in splits:
+                records.warn_of_fewer(
+                    split.name, split.num_examples, self._listed[split.name]
+                )
+        return splits
 
     def _split_generators(self, dl_manager):
         source = self.builder_config.path if self.builder_config else None
         found = self.read_records(pathlib.Path(source or dl_manager.manual_dir))
         records.refuse_leaks(found)
-        splits = dict.fromkeys(record.split for record in found)
-        return {split: self._generate_examples(found, split) for split in splits}
+        self._listed = collections.Counter(record.split for record in found)
+        return {split: self._generate_examples(found, split) for split in self._listed}
 
     def _generate_examples(self, found, split):
         return self._examples(found, split)

@@ -164,21 +164,28 @@ def examples(records, split):
 def examples_by_beam(records, split):
     """What `examples` yields, as an `apache_beam.PTransform`: any worker reads any.
 
-    Images that are left out are counted, in the counter `left_out` of the job.
+    It leaves out the same images, of which `warn_of_fewer` then warns.
     """
     import apache_beam as beam
 
-    left_out = beam.metrics.Metrics.counter("sat_tf", "left_out")
-
     def usable(record):
         record, contents, problem = _read(record)
-        if problem:
-            left_out.inc()
-            return
-        yield record.name, _example(record, contents)[0]
+        if not problem:
+            yield record.name, _example(record, contents)[0]
 
     records = [record for record in records if record.split == split]
     return beam.Create(records) | beam.FlatMap(usable)
+
+
+def warn_of_fewer(split, n_good, n_listed):
+    """Warns of images that a split was prepared without, where there are some."""
+    if n_good < n_listed:
+        warnings.warn(
+            "Left out some images: expected images that can be read and have captions "
+            f"in split {split!r}. Received: {n_good} of {n_listed}. Mend the others, "
+            "which `sat-tf check-data` lists, or go on without.",
+            stacklevel=2,
+        )
 
 
 def read_all(records):

@@ -378,7 +378,7 @@ def test_looks_are_asked_for_where_regions_are_known(quick, small_start, monkeyp
     """Here every word's region is the whole image: nobody can miss it."""
     plan = start.Plan(out=None, data="own", recipe=RECIPES["scenes"], model=small_start)
     captioner = ShowAttendTell.from_preset(small_start)
-    assert learning._looks(plan, captioner) == {}
+    assert learning._looks(captioner, *learning._judged(plan, captioner)) == {}
     image = np.array([[0.0, 0.0, 1.0, 1.0]], np.float32)
 
     def with_regions(*args, **kwargs):
@@ -390,7 +390,8 @@ def test_looks_are_asked_for_where_regions_are_known(quick, small_start, monkeyp
         return dataclasses.replace(split, regions=tuple(regions))
 
     monkeypatch.setattr(learning, "load", with_regions)
-    given = learning._looks(plan, captioner)["given"]
+    judged = learning._judged(plan, captioner)
+    given = learning._looks(captioner, *judged)["given"]
     words = [
         word
         for texts in datasets.load("own", "validation").captions

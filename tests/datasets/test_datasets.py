@@ -488,8 +488,8 @@ def test_tfds_build_with_beam_makes_the_same_records(tmp_path):
     read = {}
     for options in (None, "runner=DirectRunner,direct_num_workers=1"):
         folder = tmp_path / str(options)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the image left out, and Beam's own
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             build.Args(
                 positional_datasets=["flickr8k"],
                 paths=cli_utils.PathOptions(data_dir=folder, manual_dir=source),
@@ -497,6 +497,8 @@ def test_tfds_build_with_beam_makes_the_same_records(tmp_path):
                     imports="sat_tf.datasets", beam_pipeline_options=options
                 ),
             ).execute()
+        told = [str(w.message) for w in caught if "Left out" in str(w.message)]
+        assert len(told) == 1 and "'train'. Received: 21 of 22" in told[0]
         read[options] = datasets.load("flickr8k", ("train", "test"), data_dir=folder)
     for plain, by_beam in zip(*read.values(), strict=True):
         assert by_beam.file_names == plain.file_names
