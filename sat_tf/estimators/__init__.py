@@ -4,6 +4,7 @@ from sat_tf.estimators.base import Estimator, Trace
 from sat_tf.estimators.gumbel_softmax import GumbelSoftmax
 from sat_tf.estimators.reinforce import Reinforce
 from sat_tf.estimators.research.rebar import Rebar
+from sat_tf.estimators.research.reinmax import Reinmax
 from sat_tf.estimators.research.step_marginal import StepMarginal
 from sat_tf.estimators.research.variational import Variational
 from sat_tf.estimators.research.vimco import Vimco
@@ -19,6 +20,7 @@ __all__ = [
     "GumbelSoftmax",
     "Rebar",
     "Reinforce",
+    "Reinmax",
     "Rloo",
     "Soft",
     "StepMarginal",
@@ -38,6 +40,7 @@ ESTIMATORS = Registry(
     ws_ram=WsRam,
     gumbel_softmax=GumbelSoftmax,
     straight_through=StraightThrough,
+    reinmax=Reinmax,
     rebar=Rebar,
     step_marginal=StepMarginal,
     variational=Variational,
