@@ -97,9 +97,21 @@ def bench(name):
     percent = 1e5 if name == "flickr8k" else 1e2
     unit = "10^-5 of the paper's" if name == "flickr8k" else "% of the paper's"
     head = ["", f"variance x time, {unit}", "ms", "MB", rows[0]["score"]]
-    return table(
-        [*head, "nats a word", "time, %"], [_bench_row(row, percent) for row in rows]
-    )
+    head += ["nats a word", "time, %"]
+    cells = [_bench_row(row, percent) for row in rows]
+    if "final_generated_pointing" in rows[0]:
+        head += ["own words: pointing (middle)", "given words"]
+        for row, line in zip(rows, cells, strict=True):
+            line += [_looks(row, kind) for kind in ("generated", "given")]
+    return table(head, cells)
+
+
+def _looks(row, kind):
+    """Where it looks, and what the middle of the image shows."""
+    found = row[f"final_{kind}_pointing"]
+    if not found:
+        return ""
+    return f"{float(found):.3f} ({float(row[f'final_{kind}_middle']):.3f})"
 
 
 def _bench_row(row, percent):
