@@ -1,8 +1,8 @@
-"""Scores of captions, from COCO-format files: BLEU, ROUGE-L, CIDEr-D, METEOR.
+"""Scores of captions, from COCO-format files: BLEU, ROUGE-L, CIDEr-D, METEOR, SPICE.
 
 Every score is in percent, as in the paper's tables (BLEU-4 21.3, METEOR 20.3);
 CIDEr-D too, so that the 0.596 of some tables is 59.6 here. BLEU, ROUGE-L and
-CIDEr-D are pycocoevalcap's scorers and METEOR is its Java program.
+CIDEr-D are pycocoevalcap's scorers, METEOR and SPICE its Java programs.
 
 Predictions are COCO results, `[{"image_id": 0, "caption": "a dog"}, ...]`, and
 references COCO captions, `{"images": [{"id", "file_name"}], "annotations":
@@ -20,6 +20,7 @@ from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
+from sat_tf.evaluation import spice
 from sat_tf.evaluation.meteor import MeteorError, meteor_score
 from sat_tf.runtime.files import replacing
 from sat_tf.vocabulary import SPECIAL, UNK, tokenise
@@ -57,15 +58,16 @@ def score(predictions, references, *, convention="normalised", meteor=True):
             Those without a single word are left out.
         convention: a name in `CONVENTIONS`. All but `normalised` are for
             measuring what a convention does to a score.
-        meteor: whether to run METEOR, which takes Java and some 10 s.
+        meteor: whether to run METEOR, which takes Java and some 10 s, and SPICE,
+            where its parser is installed, which takes minutes.
 
     Returns:
         A dict of JSON values: `bleu_1` to `bleu_4` (closest reference length,
         brevity penalty), `bleu_1_no_bp` to `bleu_4_no_bp` (without, as the
         paper), `rouge_l`, `cider_d` (inverse document frequencies are those of
         these references, hence 0 for a single image), `meteor` (None, and then
-        `meteor_note` says why), `n_images`, `mean_length` and
-        `reference_mean_length` in words, `distinct_captions`,
+        `meteor_note` says why), `spice` where its parser is, `n_images`,
+        `mean_length` and `reference_mean_length` in words, `distinct_captions`,
         `vocabulary_used` (distinct words, without `<unk>`), `convention`.
 
     Raises:
@@ -81,6 +83,7 @@ def score(predictions, references, *, convention="normalised", meteor=True):
         "rouge_l": _mean_score(Rouge(), hypotheses, groups),
         "cider_d": _cider_d(hypotheses, groups),
         **_meteor(hypotheses, groups, meteor),
+        **(_spice(hypotheses, groups) if meteor and spice.installed() else {}),
         "n_images": len(hypotheses),
         "mean_length": _mean_length(hypothesis_words),
         "reference_mean_length": _mean_length(reference_words),
@@ -254,3 +257,10 @@ def _meteor(hypotheses, groups, wanted):
 
 def _mean_length(sequences):
     return sum(map(len, sequences)) / len(sequences)
+
+
+def _spice(hypotheses, groups):
+    try:
+        return {"spice": 100 * spice.spice_score(hypotheses, groups)}
+    except spice.SpiceError as error:
+        return {"spice": None, "spice_note": str(error)}
