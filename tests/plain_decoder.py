@@ -185,17 +185,17 @@ def agreed(captions, strengths, detected, evidence):
     return sorted(captions, key=lambda c: -c.rank)
 
 
-def in_common(a, b, recall=1):
-    """The F measure of n-grams that counts recall so often; mean of n = 1 to 4."""
+def in_common(a, b):
+    """The F measure of n-grams, mean of n = 1 to 4."""
     shares = []
     for n in range(1, 5):
         both = [
             collections.Counter(x[i : i + n] for i in range(len(x) - n + 1))
             for x in (a, b)
         ]
-        total = sum(both[0].values()) + recall * sum(both[1].values())
+        total = sum(both[0].values()) + sum(both[1].values())
         found = sum((both[0] & both[1]).values())
-        shares.append((1 + recall) * found / max(1, total))
+        shares.append(2 * found / max(1, total))
     return np.mean(shares)
 
 

@@ -50,15 +50,13 @@ def consensus(tokens, log_p, exponent):
     return tf.where(missing, log_p, score)
 
 
-def agreement(said, heard, recall=1.0):
+def agreement(said, heard):
     """Share of their n-grams that captions of an image have in common, `[B, K, R]`.
 
-    `(1 + r) |A and B| / (|A| + r |B|)`, r = `recall`, repeated ones clipped as BLEU
-    does, mean of n = 1..4.
+    `2 |A and B| / (|A| + |B|)`, repeated ones clipped as BLEU does, mean of n = 1..4.
 
     Args:
         said: `[K, B, T]`, as `consensus` takes them. heard: `[R, B, T]`, likewise.
-        recall: 1 = the plain F measure, above 1 what was heard should be said.
     """
     said, heard = (tf.transpose(tokens, [1, 0, 2]) for tokens in (said, heard))
     a, b = said[:, :, None, :, None], heard[:, None, :, None, :]
@@ -72,8 +70,8 @@ def agreement(said, heard, recall=1.0):
         there = tf.reduce_sum(tf.cast(gram, tf.float32), axis=-1)
         here = tf.reduce_sum(tf.cast(own, tf.float32), axis=-1)[:, :, None]
         common = tf.reduce_sum(tf.minimum(tf.math.divide_no_nan(there, here), 1.0), -1)
-        total = _grams(said, n)[:, :, None] + recall * _grams(heard, n)[:, None]
-        shares.append(tf.math.divide_no_nan((1 + recall) * common, total))
+        total = _grams(said, n)[:, :, None] + _grams(heard, n)[:, None]
+        shares.append(tf.math.divide_no_nan(2 * common, total))
     return tf.add_n(shares) / len(shares)
 
 

@@ -12,21 +12,15 @@ import os
 import pathlib
 
 import numpy as np
-import tensorflow as tf
 
 from sat_tf import datasets
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.datasets.image_index import ImageIndex
+from sat_tf.evaluation.cider import CiderD
 from sat_tf.evaluation.evaluate import cached_inputs, predict
-from sat_tf.reranking.consensus import LONGEST, agreement
 from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.files import replacing
-from sat_tf.vocabulary import PAD
-
-# Beams are short, and by a plain F measure the shortest agree best: on Flickr8k the
-# five best then have 9.3 words, with these 9.8, as people's have 10.9.
-PEOPLE = 3.0
-RECALL = 4.0
+from sat_tf.vocabulary import tokenise
 
 
 def teach(
@@ -43,9 +37,9 @@ def teach(
     """Writes a caption file with a teacher's captions behind those of people.
 
     The training images get captions by the teacher, decoding as it does by default:
-    its beams with the greatest `score + PEOPLE * agreement with people`, so what it
-    would say anyway, and what people did say of the image. Those of the other splits
-    stay as they are.
+    its beams with the greatest sum of their score and their CIDEr-D against people's
+    captions: what it would say anyway, and what people did say of this image rather
+    than of others. Those of the other splits stay as they are.
 
     Args:
         teacher: a shipped captioner's name, a run, or a saved folder.
@@ -74,12 +68,11 @@ def teach(
     inputs, key = cached_inputs(captioner, split, cache_dir or default_cache())
     label = f"captions by {teacher}" if progress else None
     said = predict(captioner, inputs, key, options, progress=label)
-    encode = captioner.vocabulary.encode
+    people = [[tokenise(text) for text in each] for each in split.captions]
+    cider = CiderD(people)
     taught = {
-        name: _best(caption.beams, people, count, encode)
-        for name, caption, people in zip(
-            split.file_names, said, split.captions, strict=True
-        )
+        name: _best(caption.beams, heard, count, cider)
+        for name, caption, heard in zip(split.file_names, said, people, strict=True)
     }
     return _write(pathlib.Path(out), records, taught)
 
@@ -113,20 +106,11 @@ def _check(teacher, options, count):
         )
 
 
-def _best(beams, people, count, encode):
+def _best(beams, people, count, cider):
     captions = [beam.caption for beam in beams]
-    said, heard = (_padded([encode(c) for c in each]) for each in (captions, people))
-    agreed = tf.reduce_mean(agreement(said, heard, RECALL)[0], axis=-1).numpy()
-    scores = [beam.score for beam in beams] + PEOPLE * agreed
-    return [captions[k] for k in np.argsort(-scores, kind="stable")[:count]]
-
-
-def _padded(rows):
-    """Rows of ids as the tokens of one image, `[K, 1, T]`."""
-    tokens = np.full((len(rows), 1, max(LONGEST, *map(len, rows))), PAD, "int32")
-    for row, ids in zip(tokens, rows, strict=True):
-        row[0, : len(ids)] = ids
-    return tf.constant(tokens)
+    agreed = cider.scores([tokenise(text) for text in captions], people)
+    scores = [beam.score + each for beam, each in zip(beams, agreed, strict=True)]
+    return [captions[k] for k in np.argsort(-np.array(scores), kind="stable")[:count]]
 
 
 def _write(out, records, taught):

@@ -6,7 +6,7 @@ import numpy as np
 import own_run
 import pytest
 from own_run import STEPS
-from plain_decoder import in_common
+from pycocoevalcap.cider.cider import Cider
 from quick_run import HARD, loaded, own_recipe
 
 from sat_tf import ShowAttendTell, cli, datasets, vocabulary
@@ -37,17 +37,20 @@ def best_two(teacher):
     captioner = ShowAttendTell.from_preset(teacher)
     split, folder = loaded("own", "train"), own_run.workplace() / "own" / "images"
     spoken = captioner.generate([folder / name for name in split.file_names])
-    wanted = {}
-    for name, caption, people in zip(
-        split.file_names, spoken, split.captions, strict=True
-    ):
-        heard = [tuple(vocabulary.tokenise(text)) + ("<eos>",) for text in people]
-        agreed = {
-            beam.caption: beam.score
-            + 3 * np.mean([in_common((*beam.words, "<eos>"), h, 4) for h in heard])
-            for beam in caption.beams
-        }
-        wanted[name] = sorted(agreed, key=agreed.get, reverse=True)[:2]
+    people = {
+        i: [" ".join(vocabulary.tokenise(text)) for text in captions]
+        for i, captions in enumerate(split.captions)
+    }
+    ranked = [[] for _ in spoken]
+    for k in range(3):  # pycocoevalcap scores one caption of each image at a time
+        beams = [caption.beams[k] for caption in spoken]
+        said = {i: [" ".join(beam.words)] for i, beam in enumerate(beams)}
+        for i, cider in enumerate(Cider().compute_score(people, said)[1]):
+            ranked[i].append((-beams[i].score - cider, k, beams[i].caption))
+    wanted = {
+        name: [text for *_, text in sorted(rows)[:2]]
+        for name, rows in zip(split.file_names, ranked, strict=True)
+    }
     plain = [[beam.caption for beam in caption.beams[:2]] for caption in spoken]
     return wanted, plain
 
