@@ -1,13 +1,15 @@
 """Stream batches from an annotation cache larger than memory should ever hold.
 
-Command: python benchmarks/cache_memory.py --directory DIR [--gigabytes 6] [--train]
+Command: python benchmarks/cache_memory.py --directory DIR [--gigabytes 6]
+    [--train] [--json]
 
 Writes random float16 records [196, 512] into DIR, streams an epoch of training batches
 from them, with --train through `ShowAttendTell.fit`, and prints the peak resident
-memory, the reading rate and the time a step waits. DIR is emptied at the end.
+memory and the reading rate. DIR is emptied at the end.
 """
 
 import argparse
+import json
 import pathlib
 import resource
 import shutil
@@ -92,6 +94,7 @@ def main():
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--steps", type=int, help="default: one epoch of the images")
     parser.add_argument("--train", action="store_true")
+    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     n_images = round(options.gigabytes * 1e9 / (2 * np.prod(SHAPE)))
     n_steps = options.steps or n_images // options.batch_size
@@ -108,18 +111,23 @@ def main():
             seed=17,
         )
         batches = pipeline.training_batches(records, schedule, key="annotations")
-        before = peak_gigabytes()
+        report = {
+            "cache_gb": n_images * 2 * np.prod(SHAPE) / 1e9,
+            "peak_after_writing_gb": written,
+            "peak_before_streaming_gb": peak_gigabytes(),
+        }
         if options.train:
             train(batches, vocabulary, n_steps)
         else:
-            print(f"read {stream(batches, n_steps):.0f} MB/s over {n_steps} batches")
-        size = n_images * 2 * np.prod(SHAPE) / 1e9
-        print(
-            f"cache {size:.2f} GB; peak resident {written:.2f} GB after writing, "
-            f"{before:.2f} GB before and {peak_gigabytes():.2f} GB after streaming"
-        )
+            report["megabytes_per_s"] = stream(batches, n_steps)
+        report["peak_gb"] = peak_gigabytes()
     finally:
         shutil.rmtree(directory)
+    if options.json:
+        print(json.dumps(report))
+        return
+    for name, value in report.items():
+        print(f"{name:26}{value:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,28 @@
 """Load on `sat-tf serve`: latency, throughput, memory, and a version swap.
 
     python benchmarks/serve.py --models saved_models --name scenes_hard
+    python benchmarks/serve.py --preset flickr8k_hard --data-dir DIR
 
 The server runs in a process of its own, on a copy of the model; the clients are
 coroutines in this one and share the machine's cores with it. Closed loop: every client
 sends its next photograph when the last caption is there. Real JPEGs over HTTP, kept-
 alive connections, loopback only.
 
-Printed: p50, p95, p99 (ms) and captions/s at concurrency 1, 8 and 32; the server's
-resident memory a tenth of the way and at the end; a new version put beside the old one
-under load. Exits with 1 if a request failed or the new version was not taken up.
+Printed: the floor, the same graph in a loop over 32 JPEGs at once, in a process of its
+own before the server's; the first caption after the start beside the next thirty; p50,
+p95, p99 (ms) and captions/s at concurrency 1, 8 and 32; the server's resident memory a
+tenth of the way and at the end; a new version put beside the old one under load. With
+--preset a captioner is exported first. Exits with 1 if a request failed or the new
+version was not taken up.
 """
 
 import argparse
 import asyncio
 import base64
+import concurrent.futures
 import contextlib
-import io
 import json
+import multiprocessing
 import pathlib
 import shutil
 import socket
@@ -29,9 +34,10 @@ import urllib.error
 import urllib.request
 
 import numpy as np
-from PIL import Image
+import pictures
 
 HOST = "127.0.0.1"
+FLOOR = 32  # JPEGs at once in the loop that the server is compared with
 PHASES = {1: 0.05, 8: 0.15, 32: 0.8}  # concurrency: share of the requests
 SERVER = "import sys, sat_tf.serving as s; s.serve(sys.argv[1], port=int(sys.argv[2]))"
 
@@ -40,14 +46,24 @@ def main():
     """Run the load and print what came of it."""
     arguments = parse_arguments()
     with tempfile.TemporaryDirectory() as folder:
+        if arguments.preset:
+            arguments.name = arguments.preset
+            arguments.models = pathlib.Path(folder, "exported")
+            export(arguments.preset, arguments.models)
         model = pathlib.Path(folder) / "models" / arguments.name
         version = newest_version(arguments.models / arguments.name)
         shutil.copytree(version, model / version.name)
-        bodies = request_bodies(arguments.images or version.parent / "examples")
+        photographs = jpegs(arguments.data_dir or version.parent / "examples", folder)
+        bodies = [request_body(photograph) for photograph in photographs]
+        in_loop = alone(floor, model / version.name, photographs)
         with serving(model.parent) as (port, process):
             address = f"/v1/models/{arguments.name}"
             requests = [http_request(address, body) for body in bodies]
-            report = asyncio.run(load(port, requests, arguments.requests, process))
+            report = {"floor_captions_per_second": in_loop}
+            report |= asyncio.run(first(port, requests))
+            report |= asyncio.run(load(port, requests, arguments.requests, process))
+            fastest = report["load"][-1]["captions_per_second"]
+            report["share_of_floor"] = round(fastest / in_loop, 3)
             report["swap"] = asyncio.run(
                 swap(port, requests, arguments.requests // 10, model, address)
             )
@@ -63,7 +79,12 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", type=pathlib.Path, default="saved_models")
     parser.add_argument("--name", default="scenes_hard")
-    parser.add_argument("--images", type=pathlib.Path, help="folder of JPEGs to send")
+    parser.add_argument("--preset", help="a captioner to export, instead of a model")
+    parser.add_argument(
+        "--data-dir",
+        type=pathlib.Path,
+        help="folder of JPEGs to send (the model's examples, or drawn ones)",
+    )
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--out", type=pathlib.Path, help="write the report here too")
     return parser.parse_args()
@@ -75,23 +96,46 @@ def newest_version(folder):
     return max(versions, key=lambda path: int(path.name))
 
 
-def request_bodies(folder):
-    """Make `:predict` bodies from the JPEGs in a folder, or from noise."""
-    files = sorted(folder.glob("*.jpg"))[:64] if folder.is_dir() else []
-    photographs = [path.read_bytes() for path in files] or list(noise(8))
-    print(f"{len(photographs)} JPEGs, {'from ' + str(folder) if files else 'of noise'}")
-    encoded = (base64.b64encode(p).decode("ascii") for p in photographs)
-    return [json.dumps({"instances": [{"b64": b64}]}).encode() for b64 in encoded]
+def export(preset, folder):
+    """Export a captioner with `sat-tf export` into a folder of models."""
+    command = [sys.executable, "-m", "sat_tf.cli", "export", preset]
+    out = ["--out", str(folder / preset)]
+    subprocess.run([*command, *out], check=True, stdout=subprocess.DEVNULL)
 
 
-def noise(count):
-    """Draw JPEGs of 320 x 240."""
-    random = np.random.default_rng(17)
-    for _ in range(count):
-        blocks = random.integers(0, 256, [12, 16, 3], np.uint8)
-        file = io.BytesIO()
-        Image.fromarray(blocks).resize((320, 240)).save(file, "JPEG", quality=85)
-        yield file.getvalue()
+def jpegs(source, folder):
+    """Read up to 64 JPEGs below a folder; drawn ones where there is no such folder."""
+    found = sorted(source.rglob("*.jpg"))[:64] if source.is_dir() else []
+    print(f"{len(found) or 16} JPEGs, {source if found else 'drawn'}", file=sys.stderr)
+    return [path.read_bytes() for path in found or pictures.drawn(folder, 16)]
+
+
+def request_body(photograph):
+    """Make the `:predict` body of one JPEG."""
+    encoded = base64.b64encode(photograph).decode("ascii")
+    return json.dumps({"instances": [{"b64": encoded}]}).encode()
+
+
+def alone(function, *arguments):
+    """What a function returns in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def floor(version, photographs):
+    """Captions/s of the default signature in a loop, the best of five batches."""
+    import tensorflow as tf
+
+    model = tf.saved_model.load(str(version))
+    say = model.signatures["serving_default"]
+    batch = tf.constant([photographs[i % len(photographs)] for i in range(FLOOR)])
+    seconds = []
+    for _ in range(6):
+        start = time.perf_counter()
+        say(image_bytes=batch)["caption"].numpy()
+        seconds.append(time.perf_counter() - start)
+    return round(FLOOR / min(seconds[1:]), 1)
 
 
 @contextlib.contextmanager
@@ -137,6 +181,19 @@ def http_request(address, body):
     return head.encode("ascii") + body
 
 
+async def first(port, requests):
+    """Time the first caption after the start, and the median of the next thirty."""
+    seconds, errors = await ask_all(port, requests, 31, 1, lambda: None)
+    if errors:
+        raise RuntimeError(f"Expected captions. Received: {errors} errors of 31.")
+    earliest, steady = 1000 * seconds[0], 1000 * float(np.median(seconds[1:]))
+    return {
+        "first_ms": round(earliest, 1),
+        "steady_ms": round(steady, 1),
+        "first_times_steady": round(earliest / steady, 2),
+    }
+
+
 async def load(port, requests, n_requests, process):
     """Run every phase; note the server's memory on the way."""
     memory, done, report = {}, 0, []
@@ -171,6 +228,7 @@ async def load(port, requests, n_requests, process):
             report[-1]["captions_per_second"] / report[0]["captions_per_second"], 2
         ),
         "resident_megabytes": {str(n): memory[n] for n in sorted(memory)},
+        "resident_last_mb": last,
         "resident_growth": round(last / first - 1, 4),
     }
 

@@ -1,12 +1,14 @@
 """The paper-size training step against this machine's own matrix-product rate.
 
-    python benchmarks/train_step.py [--estimator soft|reinforce] [--samples S] [--json]
+    python benchmarks/train_step.py [--estimator soft|reinforce] [--samples S]
+        [--mixed] [--json]
 
 B = 64 captions of 16 words, L = 196 places of D = 512 features, attention 512,
 n = m = 512, V = 10,000: forward, backward and Adam. The share is counted operations
 over time, divided by the best float32 product measured in the same run, before and
 after, so that a noisy machine cancels. Freed memory is kept, as `train` does
-(`sat_tf.keep_freed_memory`); the time before that is shown beside it.
+(`sat_tf.keep_freed_memory`); the time before that is shown beside it. With --mixed the
+same step in mixed_bfloat16 takes turns with it.
 """
 
 import argparse
@@ -14,13 +16,13 @@ import json
 import os
 import resource
 import statistics
-import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
 import tensorflow as tf
+from machine import product_rate, timed
 
 from sat_tf import Encoder, ShowAttendTell
 from sat_tf.estimators import ESTIMATORS
@@ -47,23 +49,35 @@ def operations(samples):
     }
 
 
-def timed(function, repeats):
-    """Seconds of each of `repeats` calls, after two to warm up."""
-    seconds = []
-    for i in range(repeats + 2):
-        start = time.perf_counter()
-        for x in tf.nest.flatten(function()):
-            x.numpy()
-        if i >= 2:
-            seconds.append(time.perf_counter() - start)
-    return seconds
+def build(estimator, samples, dtype="float32"):
+    """The step of a paper-size captioner: a function of nothing that gives the loss."""
+    kind = ESTIMATORS[estimator]
+    options = {} if estimator == "soft" else {"samples": samples}
+    encoder = Encoder("none", features_shape=(14, 14, D), dtype=dtype)
+    model = ShowAttendTell(
+        [f"w{i}" for i in range(V - 3)],
+        encoder=encoder,
+        estimator=kind(**options),
+        embedding_size=M,
+        hidden_size=N,
+        attention_size=A,
+        dtype=dtype,
+    )
+    model.compile(optimizer=keras.optimizers.Adam(4e-4))
+    rng = np.random.default_rng(17)
+    batch = {
+        "annotations": tf.constant(rng.normal(size=(B, L, D)), tf.float32),
+        "tokens": tf.constant(rng.integers(3, V, (B, T)), tf.int32),
+    }
+    return tf.function(lambda: model.train_step(batch)["loss"])
 
 
-def product_rate(repeats=6, size=2048):
-    """Best float32 matrix-product rate, GFLOP/s."""
-    a = tf.random.normal([size, size])
-    product = tf.function(lambda: tf.reduce_sum(tf.matmul(a, a)))
-    return 2 * size**3 / min(timed(product, repeats)) / 1e9
+def mixed(step, args):
+    """The step beside the same in mixed_bfloat16, one of each in turn."""
+    other = build(args.estimator, args.samples, "mixed_bfloat16")
+    turns = [[min(timed(f, 1)) for f in (step, other)] for _ in range(args.repeats)]
+    float32, bfloat16 = (1e3 * min(each) for each in zip(*turns, strict=True))
+    return {"mixed_bfloat16_ms": bfloat16, "mixed_bfloat16_times": float32 / bfloat16}
 
 
 def main():
@@ -72,27 +86,11 @@ def main():
     parser.add_argument("--estimator", default="reinforce", choices=ESTIMATORS)
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--mixed", action="store_true", help="mixed_bfloat16 beside it")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
 
-    kind = ESTIMATORS[args.estimator]
-    options = {} if args.estimator == "soft" else {"samples": args.samples}
-    encoder = Encoder("none", features_shape=(14, 14, D))
-    model = ShowAttendTell(
-        [f"w{i}" for i in range(V - 3)],
-        encoder=encoder,
-        estimator=kind(**options),
-        embedding_size=M,
-        hidden_size=N,
-        attention_size=A,
-    )
-    model.compile(optimizer=keras.optimizers.Adam(4e-4))
-    rng = np.random.default_rng(17)
-    batch = {
-        "annotations": tf.constant(rng.normal(size=(B, L, D)), tf.float32),
-        "tokens": tf.constant(rng.integers(3, V, (B, T)), tf.int32),
-    }
-    step = tf.function(lambda: model.train_step(batch)["loss"])
+    step = build(args.estimator, args.samples)
     giving_back = min(timed(step, args.repeats))
     keep_freed_memory()
     before = product_rate()
@@ -112,6 +110,8 @@ def main():
         "share_of_product_rate": flops / best / rate / 1e9,
         "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
     }
+    if args.mixed:
+        result |= mixed(step, args)
     if args.json:
         print(json.dumps(result, indent=1))
         return
