@@ -72,8 +72,7 @@ def usual(captioner, features, beam):
     decoder, attention = captioner.network.decoder, captioner.network.attention
     annotations = captioner.encoder(features)
     annotations = tf.repeat(annotations, beam, axis=0)  # [K, L, D]
-    mean = tf.reduce_mean(annotations, axis=1)
-    hidden, cell = decoder.initial_hidden(mean), decoder.initial_cell(mean)
+    hidden, cell = (x[0] for x in decoder.initial_state(annotations))  # [K, n]
     words = tf.zeros([beam], tf.int32)
     scores = tf.constant([[0.0]] + [[-np.inf]] * (beam - 1))
     captions = np.zeros([beam, 0], np.int32)
