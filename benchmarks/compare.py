@@ -1,12 +1,13 @@
 """Two checkouts side by side: everything in `measurements.py`, in turns.
 
-    python benchmarks/compare.py BEFORE AFTER --out speed.json [--only NAME,...]
+    python benchmarks/compare.py BEFORE AFTER --out FILE.json [--only NAME,...]
 
 The scripts beside this one drive both checkouts, so take AFTER's. Each measurement is a
 process with a checkout in PYTHONPATH, one of BEFORE, one of AFTER, the other way round
-in the next round. `--out` is written after each, so that the same command goes on where
-it was stopped, with Ctrl-C say. A checkout that cannot run a script has the last line
-of its error noted instead; that is tried once more when the command is repeated.
+in the next round. `--out` is written after each, its key `compared`, so that the same
+command goes on where it was stopped, with Ctrl-C say. A checkout that cannot run a
+script has the last line of its error noted instead; that is tried once more when the
+command is repeated.
 """
 
 import argparse
@@ -76,7 +77,7 @@ def parse_arguments():
     if unknown := set(args.only or ()) - set(names):
         parser.error(f"Expected --only of {', '.join(names)}. Received: {unknown}.")
     for checkout in (args.before, args.after):
-        if not (checkout / "sat_tf").is_dir():
+        if not (checkout / "sat_tf/__init__.py").is_file():
             parser.error(f"Expected a checkout with sat_tf/. Received: {checkout}.")
     if args.data_dir:
         args.data_dir = os.path.abspath(args.data_dir)
@@ -97,9 +98,9 @@ def described(checkout):
 
 def opened(path, asked):
     """What is measured already, if that is what is asked for; else nothing yet."""
-    if not path.exists():
+    report = read(path).get("compared")
+    if report is None:
         return {**asked, "measurements": {}}
-    report = json.loads(path.read_text("utf-8"))
     there = {name: report.get(name) for name in asked}
     if there != asked:
         raise SystemExit(
@@ -219,10 +220,16 @@ def spread(values):
     return {"median": middle, "min": min(values), "max": max(values)}
 
 
+def read(path):
+    """The JSON object in a file, which is empty where there is no file."""
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+
 def write(path, report):
-    """Replaces a JSON file as a whole."""
+    """Replaces a JSON file as a whole, by one with this report."""
     half = path.with_name(f".{path.name}.half")
-    half.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    content = {**read(path), "compared": report}
+    half.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     half.replace(path)
 
 

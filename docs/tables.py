@@ -144,6 +144,62 @@ def columns(name, part, head):
     return table(head, [row.values() for row in read(name)[part]])
 
 
+def compared():
+    """What benchmarks/compare.py measured, one row for each figure."""
+    report = read("speed").get("compared")
+    if report is None:
+        return "Not measured yet.\n"
+    rows = []
+    for name, measured in report["measurements"].items():
+        errors = {x["side"]: "no figure" for x in measured["runs"] if "error" in x}
+        for figure in measured["figures"]:
+            sides = (_median(figure[x]) or errors.get(x, "") for x in SIDES)
+            ratio = figure["ratio"]
+            if ratio:
+                low, high = _short(ratio["min"]), _short(ratio["max"])
+                ratio = f"{_short(ratio['median'])} ({low} to {high})"
+            rows.append(
+                [f"`{name}`", figure["says"], *sides, ratio or "", figure["target"]]
+            )
+    head = ["", "measurement", *SIDES, "after / before (min to max)", "target"]
+    return table(head, rows)
+
+
+SIDES = ("before", "after")
+
+
+def _median(found):
+    return "" if found is None else _short(found["median"])
+
+
+def _short(number):
+    """Three digits that count: 831, 16.1, 0.594."""
+    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
+
+
+def compared_on():
+    """What the comparison ran on, and what was compared."""
+    report = read("speed").get("compared")
+    if report is None:
+        return ""
+    machine, versions = report["machine"], report["versions"]
+    rates = machine["product_gflop_per_s"]
+    rows = [
+        [side, f"`{report[side]['commit']}`: {report[side]['title']}"] for side in SIDES
+    ]
+    rows += [
+        ["date", report["date"]],
+        ["processor", f"{machine['processor']}, {machine['cores']} cores"],
+        ["memory", f"{machine['memory_gb']} GiB"],
+        ["instruction sets", ", ".join(machine["instruction_sets"])],
+        ["product rate", ", ".join(f"{n}: {r:,} GFLOP/s" for n, r in rates.items())],
+        ["versions", ", ".join(f"{n} {v}" for n, v in versions.items())],
+        ["pictures", "photographs" if report["photographs"] else "drawn"],
+        ["sizes", "small, as a try" if report["quick"] else "full"],
+    ]
+    return table(["", ""], rows)
+
+
 TABLES = {
     "photographs.captioners": captioners,
     "photographs.seeds": seeds,
@@ -151,6 +207,8 @@ TABLES = {
     "drawings.demo": demo,
     "bench.scenes": lambda: bench("scenes"),
     "bench.flickr8k": lambda: bench("flickr8k"),
+    "speed.compared": compared,
+    "speed.compared_on": compared_on,
     "speed.train_step": lambda: columns(
         "speed",
         "train_step",
