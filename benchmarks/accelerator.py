@@ -8,11 +8,12 @@ mixed_bfloat16 too; and the share of this device's own product rate, measured in
 float32, in TF32 on a GPU, and in bfloat16. Each program runs as the package runs
 it, and compiled as a whole by XLA.
 
-What a word launches: operations in the loop's body, as TensorFlow runs it one by one;
-and instructions left in the body that XLA makes of it, where a fusion counts once.
+With --hlo nothing is measured: every program is written as StableHLO and as HLO, before
+and after optimisation for this device, for tools of JAX and XLA to run or to read
+elsewhere.
 
-With --hlo every program is also written as StableHLO and as HLO, before and after
-optimisation for this device, for tools of JAX and XLA to run or to read elsewhere.
+What a word launches: operations in the loop's body, as TensorFlow runs it one by one;
+with --hlo, instructions left in the body that XLA makes of it, a fusion counted once.
 """
 
 import argparse
@@ -121,7 +122,10 @@ def launches(function, given):
 
 
 def instructions(text):
-    """Instructions that compute in the body of each loop of an optimised program."""
+    """Instructions that compute in the body of each loop of an optimised program.
+
+    Some loops are of XLA's own making, to scatter say, and small.
+    """
     parts = re.findall(r"^(?:ENTRY )?%?([\w.\-]+) .*?\{\n(.*?)^\}", text, re.M | re.S)
     bodies = re.findall(r"\bwhile\(.*?body=%?([\w.\-]+)", text)
     operation = re.compile(r"^ .*? = \S.*? ([a-z][\w\-]*)\(", re.M)
@@ -129,27 +133,20 @@ def instructions(text):
     return [sum(x not in FREE for x in found[name]) for name in bodies]
 
 
-def write_hlo(folder, name, function, given):
-    """Writes a program in all `STAGES`; returns the optimised one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stage_of = function.experimental_get_compiler_ir(given)
-    for stage, ending in STAGES.items():
-        text = stage_of(stage=stage)
-        (folder / f"{name}.{stage}.{ending}").write_text(text)
-    return text
-
-
 def programs(sizes, batch):
-    """Every program of a batch size: name, GFLOP at paper size, and what makes it."""
-    gflop = sum(train_step.operations(1).values()) * batch / train_step.B / 1e9
+    """Every program of a batch size: name, GFLOP if of paper size, what makes it."""
+    step = sum(train_step.operations(1).values()) * batch / train_step.B / 1e9
+    at_paper_size = sizes is PAPER
     for dtype in ("float32", "mixed_bfloat16"):
         model = build(sizes, dtype)
         name = f"train_step_{dtype}_batch_{batch}"
+        gflop = step if at_paper_size else None
         yield name, gflop, lambda whole, m=model: training(m, sizes, batch, whole)
     model = build(sizes)
     for decoder, beam in DECODERS.items():
         name = f"{decoder}_batch_{batch}"
-        gflop = decode_benchmark.operations(model, batch, beam) / 1e9
+        caption = decode_benchmark.operations(model, batch, beam) / 1e9
+        gflop = caption if at_paper_size else None
         yield name, gflop, lambda whole, k=beam: decoding(model, sizes, batch, k, whole)
 
 
@@ -166,6 +163,32 @@ def rates():
     return found
 
 
+def written(make, folder, name):
+    """Writes a program; what its words launch, in the loops of the package."""
+    function, given = make(True)
+    operations = launches(function, given)
+    folder.mkdir(parents=True, exist_ok=True)
+    stage_of = function.experimental_get_compiler_ir(given)
+    for stage, ending in STAGES.items():
+        text = stage_of(stage=stage)
+        (folder / f"{name}.{stage}.{ending}").write_text(text)
+    left = sorted(instructions(text))[-len(operations) :]
+    return {"operations_a_word": operations, "instructions_a_word": left}
+
+
+def measured(make, repeats, gflop, known):
+    """Times of a program as the package runs it and compiled, and what words launch."""
+    line = {}
+    for how, whole in (("as_run", False), ("compiled", True)):
+        function, given = make(whole)
+        line[how] = times = measure(function, given, repeats)
+        if gflop is not None:
+            rate = 1e3 * gflop / times["ms"]
+            times["share_of"] = {name: rate / best for name, best in known.items()}
+        line["operations_a_word"] = launches(function, given)
+    return line
+
+
 def main():
     """Prints one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -178,26 +201,19 @@ def main():
     keep_freed_memory()
     sizes = SMALL if args.small else PAPER
     devices = tf.config.list_physical_devices("GPU") or describe()["processor"]
-    lines, known = [], rates()
+    report = {"device": str(devices), "versions": versions(), "lines": []}
+    if not args.hlo:
+        report["gflop_per_s"] = rates()
     for batch in map(int, args.batches.split(",")):
         for name, gflop, make in programs(sizes, batch):
             if args.only not in name:
                 continue
-            line = {"program": name, "batch": batch}
-            for how, whole in (("as_run", False), ("compiled", True)):
-                function, given = make(whole)
-                line[how] = measure(function, given, args.repeats)
-                if not args.small:
-                    rate = gflop / line[how]["ms"] * 1e3
-                    line[how]["share_of"] = {x: rate / r for x, r in known.items()}
-                if not whole:
-                    line["operations_a_word"] = launches(function, given)
             if args.hlo:
-                text = write_hlo(args.hlo, name, function, given)
-                line["instructions_a_word"] = instructions(text)
-            lines.append(line)
-    report = {"device": str(devices), "versions": versions(), "gflop_per_s": known}
-    print(json.dumps({**report, "lines": lines}, indent=1))
+                line = written(make, args.hlo, name)
+            else:
+                line = measured(make, args.repeats, gflop, report["gflop_per_s"])
+            report["lines"].append({"program": name, "batch": batch, **line})
+    print(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":
