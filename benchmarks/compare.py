@@ -41,6 +41,8 @@ def main():
         "quick": args.quick,
     }
     report = opened(args.out, asked)
+    # What is running ends with this process, whichever way that is stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     work = args.work / f"{asked['before']['commit']}-{asked['after']['commit']}"
     try:
         if "machine" not in report:
