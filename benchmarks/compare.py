@@ -43,13 +43,13 @@ def main():
     report = opened(args.out, asked)
     # What is running ends with this process, whichever way that is stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    work = args.work / f"{asked['before']['commit']}-{asked['after']['commit']}"
     try:
         if "machine" not in report:
-            report |= run(checkouts["after"], ["machine.py"], work)
+            report |= run(checkouts["after"], ["machine.py"], args.work)
+            write(args.out, report)
         for each in MEASUREMENTS:
             if args.only is None or each.name in args.only:
-                measure(each, args, checkouts, work, report)
+                measure(each, args, checkouts, report)
     except KeyboardInterrupt:
         print(f"Stopped; repeat the command to go on with {args.out}.", file=sys.stderr)
         return 130
@@ -114,7 +114,7 @@ def opened(path, asked):
     return report
 
 
-def measure(each, args, checkouts, work, report):
+def measure(each, args, checkouts, report):
     """All rounds of one measurement that are not in the report yet."""
     kept = report["measurements"].setdefault(
         each.name, {"command": f"python benchmarks/{each.script}", "runs": []}
@@ -125,10 +125,12 @@ def measure(each, args, checkouts, work, report):
         for side in SIDES if number % 2 == 0 else SIDES[::-1]:
             if (number, side) in done or side in failed:
                 continue
-            command = arguments(each, args, work / side)
+            # A commit finds what it has cached in other comparisons.
+            work = args.work / report[side]["commit"]
+            command = arguments(each, args, work)
             start, load = time.perf_counter(), os.getloadavg()[0]
             try:
-                found = {"prints": run(checkouts[side], command, work / side)}
+                found = {"prints": run(checkouts[side], command, work)}
             except (RuntimeError, subprocess.TimeoutExpired) as error:
                 found = {"error": str(error)}
                 failed.add(side)
