@@ -1,4 +1,7 @@
-"""f_att: how well each location suits the next word (eq. 4-5). No sampling here."""
+"""f_att: how well each location suits the next word (eq. 4-5). No sampling here.
+
+Training, which goes over whole captions, has it compiled: `sat_tf.model.fused`.
+"""
 
 import functools
 
@@ -6,17 +9,15 @@ import keras
 import tensorflow as tf
 
 
-# The [S, B, L, A] temporary costs more than all else in a step, and XLA never writes
-# it to memory. The shapes do not depend on the caption's length, so this compiles
-# once per batch size.
-@tf.function(jit_compile=True, autograph=False)
-def _fused_scores(projection, query, vector):
-    hidden = tf.tanh(projection[None] + query[:, :, None])
-    hidden, vector = tf.cast(hidden, tf.float32), tf.cast(vector, tf.float32)
-    return tf.einsum("sbla,a->sbl", hidden, vector)
+def scores(projection, query, vector):
+    """v . tanh(projection_i + query), f_att at every location (eq. 4).
 
+    Args:
+        projection: `[B, L, A]`. query: `[S, B, A]`. vector: `[A]`.
 
-def _scores(projection, query, vector):
+    Returns:
+        float32 `[S, B, L]`: what softmax takes is never rounded to less.
+    """
     # One beam at a time: at K = 3, B = 32 the whole temporary is mapped and faulted in
     # anew at every word, which takes 2.6 times as long.
     beams = [
@@ -27,19 +28,6 @@ def _scores(projection, query, vector):
         for one in tf.unstack(query)
     ]
     return tf.stack(beams)
-
-
-def scores(projection, query, vector, fused=False):
-    """v . tanh(projection_i + query), f_att at every location (eq. 4).
-
-    Args:
-        projection: `[B, L, A]`. query: `[S, B, A]`. vector: `[A]`.
-        fused: compiled with XLA, for training; exported graphs must not be.
-
-    Returns:
-        float32 `[S, B, L]`: what softmax takes is never rounded to less.
-    """
-    return (_fused_scores if fused else _scores)(projection, query, vector)
 
 
 @keras.saving.register_keras_serializable("sat_tf")

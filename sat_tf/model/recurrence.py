@@ -3,8 +3,10 @@
 `tf.while_loop` can be differentiated by TensorFlow, but then every weight gradient
 is accumulated word by word: T thin matrix products and T passes over the largest
 tensors. By hand each is one product over all words after the loop, and the loop only
-carries what really flows through time. `tests/test_recurrence.py` holds this gradient
-against TensorFlow's own.
+carries what really flows through time: of f_att the query's gradient, while that of the
+projection waits until every word's is known. What has to go over all locations is
+compiled, see `fused`. `tests/model/test_recurrence.py` holds this gradient against
+TensorFlow's own.
 
 In mixed precision the large products are bfloat16. Float32 are what is added to word
 by word (the cell; on the way back the gradients of the cell and of f_att) and the
@@ -15,7 +17,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from sat_tf.model.attention import scores
+from sat_tf.model import fused
 
 
 class Inputs(NamedTuple):
@@ -83,10 +85,10 @@ def unroll(inputs, select, one_hot):
     @tf.custom_gradient
     def run(*tensors):
         inputs = Inputs(*tensors)
-        outputs, tape = _forward(inputs, select, one_hot)
+        outputs, *kept = _forward(inputs, select, one_hot)
 
         def gradient(*upstream):
-            return _backward(inputs, select, one_hot, tape, Outputs(*upstream))
+            return _backward(inputs, select, one_hot, *kept, Outputs(*upstream))
 
         return tuple(outputs), gradient
 
@@ -111,13 +113,17 @@ def _forward(x, select, one_hot):
     # One product for all that is made of h_{t-1}.
     from_hidden = tf.concat([x.gates_hidden, x.query, x.beta], axis=1)
     sizes = [x.gates_hidden.shape[1], x.query.shape[1], 1]
+    exp_projection = fused.exponential(x.projection)
 
     def body(t, hidden, cell, *arrays):
         recurrent, query, beta = tf.split(_matmul(hidden, from_hidden), sizes, axis=-1)
-        logits = scores(x.projection, query, x.vector, fused=True)  # eq. 4
+        logits = fused.scores(exp_projection, query, x.vector)  # eq. 4
         logits += x.location_bias[t]
         weights = select(logits, t)
-        looked = look(x.annotations, weights, one_hot)  # eq. 9, eq. 13
+        if one_hot:
+            looked = look(x.annotations, weights, one_hot)  # eq. 9
+        else:
+            looked = fused.context(x.annotations, weights)  # eq. 13
         beta = tf.sigmoid(beta + x.beta_bias)
         context = beta * looked
         gates = x.gates_word[t] + recurrent + _matmul(context, x.gates_context)
@@ -135,15 +141,16 @@ def _forward(x, select, one_hot):
     state = tf.while_loop(lambda t, *_: t < time, body, (0, x.hidden, x.cell, *arrays))
     hidden, context, *taped = (array.stack() for array in state[3:])
     tape = _Tape(*taped)
-    return Outputs(hidden, context, tape.logits, tape.weights, tape.cell), tape
+    outputs = Outputs(hidden, context, tape.logits, tape.weights, tape.cell)
+    return outputs, exp_projection, tape
 
 
-def _backward(x, select, one_hot, tape, upstream):
+def _backward(x, select, one_hot, exp_projection, tape, upstream):
     time, n = tf.shape(x.gates_word)[0], x.hidden.shape[-1]
     from_context = tf.transpose(x.gates_context)
     from_gates = tf.transpose(tf.concat([x.gates_hidden, x.query, x.beta], axis=1))
 
-    def body(k, d_hidden, d_cell, d_projection, d_vector, *arrays):
+    def body(k, d_hidden, d_cell, *arrays):
         t = time - 1 - k
         step = _Tape(*(a[t] for a in tape))
         d_hidden += upstream.hidden[t]
@@ -155,28 +162,28 @@ def _backward(x, select, one_hot, tape, upstream):
         d_looked = step.beta * d_context
         d_logits = upstream.logits[t]
         if not one_hot:
-            d_weights = tf.einsum("sbd,bld->sbl", d_looked, x.annotations)
-            d_weights = upstream.weights[t] + tf.cast(d_weights, tf.float32)
+            d_weights = fused.weights_gradient(x.annotations, d_looked)
+            d_weights += upstream.weights[t]
             d_logits += _select_gradient(select, t, step.logits, d_weights)
-        d_projection, d_query, d_vector = _accumulate_scores_gradient(
-            x.projection, step.query, x.vector, d_logits, d_projection, d_vector
-        )
+        d_query = fused.query_gradient(exp_projection, step.query, x.vector, d_logits)
         d_query = tf.cast(d_query, d_gates.dtype)
         made = tf.concat([d_gates, d_query, d_beta], axis=-1)
         d_hidden = _matmul(made, from_gates)
-        values = (made, d_looked, tf.reduce_sum(d_logits, axis=0))
+        values = (made, d_looked, d_logits)
         written = (a.write(t, v) for a, v in zip(arrays, values, strict=True))
-        return (k + 1, d_hidden, d_cell, d_projection, d_vector, *written)
+        return (k + 1, d_hidden, d_cell, *written)
 
     arrays = [tf.TensorArray(x.hidden.dtype, time) for _ in range(2)]
     arrays.append(tf.TensorArray(tf.float32, time))
-    sums = (x.cell, x.projection, x.vector)
-    zeros = [tf.zeros_like(x.hidden), *(tf.zeros_like(v, tf.float32) for v in sums)]
-    _, d_hidden, d_cell, d_projection, d_vector, *arrays = tf.while_loop(
+    zeros = [tf.zeros_like(x.hidden), tf.zeros_like(x.cell)]
+    _, d_hidden, d_cell, *arrays = tf.while_loop(
         lambda k, *_: k < time, body, (0, *zeros, *arrays)
     )
-    made, d_looked, d_bias = (array.stack() for array in arrays)
+    made, d_looked, d_logits = (array.stack() for array in arrays)
     d_gates = made[..., : 4 * n]
+    d_projection, d_vector = fused.projection_gradient(
+        exp_projection, tape.query, x.vector, d_logits
+    )
     # One product each over all T * S * B rows.
     from_hidden = _outer(tape.hidden, made)
     a = x.query.shape[1]
@@ -193,7 +200,7 @@ def _backward(x, select, one_hot, tape, upstream):
         beta_bias=tf.reduce_sum(made[..., 4 * n + a :], axis=[0, 1, 2]),
         gates_hidden=from_hidden[:, : 4 * n],
         gates_context=_outer(tape.beta * tape.looked, d_gates),
-        location_bias=d_bias,
+        location_bias=tf.reduce_sum(d_logits, axis=1),
     )
 
 
@@ -241,20 +248,6 @@ def _select_gradient(select, t, logits, upstream):
         weights = select(logits, t)
     found = tape.gradient(weights, logits, upstream)
     return tf.zeros_like(upstream) if found is None else found
-
-
-@tf.function(jit_compile=True, autograph=False)
-def _accumulate_scores_gradient(
-    projection, query, vector, upstream, d_projection, d_vector
-):
-    """Adds one step's gradient of the scores; XLA makes it one pass over memory."""
-    hidden = tf.cast(tf.tanh(projection[None] + query[:, :, None]), tf.float32)
-    d_sum = upstream[..., None] * tf.cast(vector, tf.float32) * (1 - hidden**2)
-    return (
-        d_projection + tf.reduce_sum(d_sum, axis=0),
-        tf.reduce_sum(d_sum, axis=2),
-        d_vector + tf.einsum("sbl,sbla->a", upstream, hidden),
-    )
 
 
 def _matmul(x, kernel):
