@@ -32,9 +32,9 @@ def arrays_of(path):
 
 
 @functools.cache
-def loaded(data, split, *, data_dir=None):
+def loaded(data, split, *, data_dir=None, cache_dir=None):
     """`datasets.load`, once in all tests."""
-    return datasets.load(data, split, data_dir=data_dir)
+    return datasets.load(data, split, data_dir=data_dir, cache_dir=cache_dir)
 
 
 def vector_of(captioner):

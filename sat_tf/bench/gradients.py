@@ -208,7 +208,7 @@ def settle(captioner, batches):
 
 def _batches(plan, captioner):
     """The batch to measure on, and those that follow it."""
-    split = load(plan.data, "train", data_dir=plan.data_dir)
+    split = load(plan.data, "train", data_dir=plan.data_dir, cache_dir=plan.cache_dir)
     inputs, key = cached_inputs(captioner, split, plan.cache_dir or default_cache())
     schedule = pipeline.Schedule(
         split.captions,

@@ -126,7 +126,7 @@ def _warm_up_seconds(plan, estimator, name):
 
 
 def _training_batches(plan, captioner, seed):
-    split = load(plan.data, "train", data_dir=plan.data_dir)
+    split = _load(plan, "train")
     inputs, key = cached_inputs(captioner, split, plan.cache_dir or default_cache())
     schedule = pipeline.Schedule(
         split.captions,
@@ -138,11 +138,15 @@ def _training_batches(plan, captioner, seed):
     return pipeline.training_batches(inputs, schedule, key=key)
 
 
+def _load(plan, split):
+    return load(plan.data, split, data_dir=plan.data_dir, cache_dir=plan.cache_dir)
+
+
 def _judged(plan, captioner):
     """The split that the captioner is judged on, its cache, and that one's key."""
-    whole = load(plan.data, "validation", data_dir=plan.data_dir)
+    whole = _load(plan, "validation")
     first = min(JUDGED, len(whole.file_names))
-    split = load(plan.data, f"validation[:{first}]", data_dir=plan.data_dir)
+    split = _load(plan, f"validation[:{first}]")
     return split, *cached_inputs(captioner, split, plan.cache_dir or default_cache())
 
 

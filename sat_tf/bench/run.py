@@ -37,7 +37,7 @@ def bench(plan, names=None, seeds=3, *, quiet=False):
     # Here, not in the first unit: a slip of the pen must not become `out`'s plan.
     if plan.model is not None:
         storage.find(plan.model)
-    load(plan.data, "train", data_dir=plan.data_dir)
+    load(plan.data, "train", data_dir=plan.data_dir, cache_dir=plan.cache_dir)
     with alone(plan.out):
         _open(plan)
         work_off(_units(plan, names, seeds), quiet=quiet)

@@ -31,7 +31,12 @@ def run(args):
     )
     scores = evaluate(
         captioner,
-        load(args.data, args.split, data_dir=args.data_dir),
+        load(
+            args.data,
+            args.split,
+            data_dir=args.data_dir,
+            cache_dir=args.cache_dir,
+        ),
         captioner.options(**arguments.decoding_options(args)),
         args.out,
         cache_dir=args.cache_dir,

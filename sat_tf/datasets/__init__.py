@@ -3,6 +3,10 @@
 import os
 import pathlib
 
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from sat_tf.datasets import schema
 from sat_tf.datasets.coco import CocoCaptions
 from sat_tf.datasets.flickr8k import Flickr8k
 from sat_tf.datasets.flickr30k import Flickr30k
@@ -10,6 +14,7 @@ from sat_tf.datasets.folder import FolderBuilder, quiet
 from sat_tf.datasets.own import OwnData
 from sat_tf.datasets.scenes import Scenes
 from sat_tf.datasets.split import Split, read_split
+from sat_tf.runtime.files import on_disk
 
 BUILDERS = {
     "scenes": Scenes,
@@ -21,29 +26,33 @@ BUILDERS = {
 __all__ = ["BUILDERS", "Split", "load", "open_builder"]
 
 
-def load(data, split, *, data_dir=None):
+def load(data, split, *, data_dir=None, cache_dir=None):
     """Read splits of a data set, preparing it the first time.
 
     Args:
         data: a name in `BUILDERS`, or the path of the user's own data: a folder or
-            caption file as `OwnData` reads them.
+            caption file as `OwnData` reads them; or the folder of data that TFDS has
+            prepared, with its `dataset_info.json`, which may lie in a bucket.
         split: `train`, `validation`, `test`; `unseen` too for scenes, `restval` for
             COCO; slices and sums as TFDS has them (`train[:100]`). Or several of
             them, in a tuple or list.
         data_dir: for `flickr8k` and `flickr30k` the folder of the published files;
             else where TFDS keeps prepared data (its default: `TFDS_DATA_DIR` or
             `~/tensorflow_datasets`).
+        cache_dir: where what is said of the images is kept, by default
+            `default_cache()`.
 
     Returns:
         A `Split`, or a list of them.
 
     Raises:
         ValueError: no such data or split, a missing file, an image in two splits.
+        OSError: nothing can be kept in `cache_dir`.
     """
     builder = prepare(data, data_dir)
     if isinstance(split, str):
-        return read_split(builder, str(data), split)
-    return [read_split(builder, str(data), each) for each in split]
+        return read_split(builder, str(data), split, cache_dir)
+    return [read_split(builder, str(data), each, cache_dir) for each in split]
 
 
 def prepare(data, data_dir=None):
@@ -64,6 +73,8 @@ def prepare(data, data_dir=None):
 
 def open_builder(data, data_dir=None):
     """The TFDS builder of `data`; arguments as for `load`."""
+    if _is_prepared(data):
+        return _prepared(data)
     prepared = os.environ.get("TFDS_DATA_DIR")
     if (source := source_of(data, data_dir)) is None:
         return BUILDERS[data](data_dir=data_dir or prepared)
@@ -73,6 +84,23 @@ def open_builder(data, data_dir=None):
     return builder.from_source(path, prepared)
 
 
+def _is_prepared(data):
+    """Whether `data` is a folder that TFDS has prepared, be it in a bucket."""
+    return tf.io.gfile.exists(os.path.join(data, "dataset_info.json"))
+
+
+def _prepared(folder):
+    builder = tfds.builder_from_directory(os.fspath(folder))
+    found, expected = builder.info.features, schema.features()
+    if found.get_tensor_info() != expected.get_tensor_info():
+        raise ValueError(
+            "Expected data that a builder of sat_tf has prepared. Received: "
+            f"data={os.fspath(folder)!r}, of the features {', '.join(found)}. Prepare "
+            "them by a builder over sat_tf.datasets.schema.features()."
+        )
+    return builder
+
+
 def source_of(data, data_dir=None):
     """The builder class and the path of the files that `data` is read from.
 
@@ -80,11 +108,13 @@ def source_of(data, data_dir=None):
     """
     if data in BUILDERS:
         # Where TFDS has built a data set, there is a folder of its name.
-        built = not data_dir or pathlib.Path(data_dir, data).is_dir()
+        built = not data_dir or tf.io.gfile.isdir(os.path.join(data_dir, data))
         if built or not issubclass(BUILDERS[data], FolderBuilder):
             return None
-        return BUILDERS[data], data_dir
-    if not pathlib.Path(data).exists():
+        return BUILDERS[data], on_disk(data_dir, "published files")
+    if _is_prepared(data):
+        return None
+    if not on_disk(data, "your own data").exists():
         raise ValueError(
             f"Expected a data set ({', '.join(BUILDERS)}) or the path of your own "
             f"data. Received: data={str(data)!r}. Check the name or the path."

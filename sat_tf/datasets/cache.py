@@ -7,13 +7,10 @@ operating system's and do not count as this process's memory, however large the 
 """
 
 import concurrent.futures
-import contextlib
 import errno
-import hashlib
 import json
 import os
 import pathlib
-import re
 import shutil
 import weakref
 
@@ -58,8 +55,7 @@ class ArrayCache:
             os.open(caches.shard(self.directory, i), os.O_RDONLY)
             for i in range(caches.n_shards(manifest))
         ]
-        with contextlib.suppress(OSError):  # where it may only be read
-            os.utime(self.directory / caches.MANIFEST)  # `Found.last_used`
+        caches.note_use(self.directory)
         weakref.finalize(self, _close, self._files)
         self._pool = concurrent.futures.ThreadPoolExecutor(_READERS)
 
@@ -145,7 +141,7 @@ def write(
         "n_records": n_records,
         "records_per_shard": per_shard,
     }
-    directory = _folder(cache_dir, manifest, name)
+    directory = caches.folder(cache_dir, manifest, name)
     try:
         with caches.writing(directory):
             missing = caches.missing_shards(directory, manifest)
@@ -262,15 +258,6 @@ def _fingerprint(split, size, mode):
 def _name(split, kind, size, mode):
     data = pathlib.Path(split.name).resolve().name
     return f"{data}-{split.split}-{kind}-{size[0]}x{size[1]}-{mode}"
-
-
-def _folder(cache_dir, manifest, name):
-    """The folder that has this content, or the one that is to have it."""
-    content = json.dumps(manifest, sort_keys=True).encode()
-    fingerprint = hashlib.sha256(content).hexdigest()[:16]
-    name = re.sub(r"[^\w.+-]+", "_", name)[:80]
-    there = sorted(pathlib.Path(cache_dir).glob(f"*-{fingerprint}"))
-    return there[0] if there else pathlib.Path(cache_dir, f"{name}-{fingerprint}")
 
 
 def _record_bytes(record_shape, dtype):

@@ -1,13 +1,13 @@
 """Batches for training and evaluation, read from a cache while the step computes."""
 
-import array
 import functools
 import itertools
 
 import numpy as np
 import tensorflow as tf
 
-from sat_tf.vocabulary import PAD
+from sat_tf.datasets.texts import Captions
+from sat_tf.vocabulary import EOS, PAD
 
 _PARALLEL_READS = 2
 _PREFETCH = 4
@@ -103,14 +103,10 @@ class Schedule:
         self, captions, vocabulary, *, batch_size, seed, together=False, replicas=1
     ):
         self.n_images = len(captions)
-        self.images, self.tokens = _flatten(captions, vocabulary)
+        self.images, self.tokens = flatten(captions, vocabulary)
         # A unit is drawn as a whole: one caption, or all of an image.
-        first = np.flatnonzero(np.diff(self.images, prepend=-1))
-        place = np.arange(len(self.images)) - np.repeat(
-            first, np.diff(first, append=len(self.images))
-        )
-        starts = np.flatnonzero(place % (batch_size if together else 1) == 0)
-        counts = np.diff(starts, append=len(self.images))
+        starts = _starts(self.images, batch_size) if together else _numbers(self.images)
+        counts = np.diff(starts, append=np.int32(len(self.images)))
         total, most = counts.sum(), counts.max()
         units_per_batch = max(1, round(batch_size * len(counts) / total))
         # No more batches than leave room for the largest unit in each.
@@ -213,7 +209,7 @@ def evaluation_batches(cache, captions, vocabulary, *, batch_size, key):
     image_indices, tokens = np.arange(len(cache)), None
     if captions is not None:
         _check_match(cache, len(captions))
-        image_indices, tokens = _flatten(captions, vocabulary)
+        image_indices, tokens = flatten(captions, vocabulary)
 
     def batch(start):
         chosen = np.arange(start, min(start + batch_size, len(image_indices)))
@@ -253,47 +249,75 @@ def _read_batches(numbers, batch, cache, key):
     return batches.prefetch(_PREFETCH).with_options(options)
 
 
-def _flatten(captions, vocabulary):
-    """Image index `[N]` and `Tokens` of every caption."""
-    counts = np.fromiter(map(len, captions), np.int64, len(captions))
-    if not counts.any():
+def _numbers(values):
+    # Half as large as numpy's own: of very many captions there are many such arrays.
+    return np.arange(len(values), dtype=np.int32)
+
+
+def _starts(images, most):
+    """Where the captions of each image start, and every `most` of them again."""
+    first = np.flatnonzero(np.diff(images, prepend=-1)).astype(np.int32)
+    own = np.diff(first, append=np.int32(len(images)))
+    place = _numbers(images) - np.repeat(first, own)
+    return np.flatnonzero(place % most == 0).astype(np.int32)
+
+
+def flatten(captions, vocabulary):
+    """Image index int32 `[N]` and `Tokens` of every caption.
+
+    Args:
+        captions: per image, its captions.
+        vocabulary: a `Vocabulary`.
+
+    Raises:
+        ValueError: there are no captions.
+    """
+    captions = Captions.of(captions)
+    images = captions.images()
+    if not len(images):
         raise ValueError(
             f"Expected captions. Received: none for {len(captions)} images. "
             "Choose a split that has captions."
         )
-    encoded = (vocabulary.encode(text) for texts in captions for text in texts)
-    return np.repeat(np.arange(len(captions)), counts), Tokens(encoded)
+    return images, Tokens(captions, vocabulary)
 
 
 class Tokens:
-    """The ids of many captions in one array: lists would take ten times the memory.
+    """The ids of captions' words, each caption closed by `<eos>`.
+
+    They are looked up when asked for, in what all vocabularies share: the words of the
+    captions as numbers.
 
     Args:
-        captions: an iterable of lists of ids.
+        captions: a `Captions`.
+        vocabulary: a `Vocabulary`.
+
+    Attributes:
+        lengths: int32 `[N]`, ids of each caption.
     """
 
-    def __init__(self, captions):
-        ids, lengths = array.array("i"), array.array("i")
-        for caption in captions:
-            ids.extend(caption)
-            lengths.append(len(caption))
-        self._ids, self.lengths = (np.frombuffer(x, np.intc) for x in (ids, lengths))
-        self._starts = np.cumsum(self.lengths, dtype=np.int64) - self.lengths
+    def __init__(self, captions, vocabulary):
+        self._ids = np.array(vocabulary.ids(captions.words), np.int32)
+        self._numbers, self._starts = captions.numbers, captions.number_starts
+        self.lengths = np.diff(self._starts).astype(np.int32) + 1
 
     def __len__(self):
         return len(self.lengths)
 
     def __getitem__(self, caption):
-        start = self._starts[caption]
-        return self._ids[start : start + self.lengths[caption]]
+        start = self._starts[range(len(self))[caption]]
+        words = self._numbers[start : start + self.lengths[caption] - 1]
+        return np.append(self._ids[words], np.int32(EOS))
 
     def padded(self, chosen):
         """Those chosen, filled up with `PAD` to the longest; int32 `[B, T]`."""
         lengths = self.lengths[chosen]
         place = np.arange(lengths.max())
-        there = place < lengths[:, None]
-        padded = np.full(there.shape, PAD, np.int32)
-        padded[there] = self._ids[(self._starts[chosen][:, None] + place)[there]]
+        word = place < lengths[:, None] - 1
+        padded = np.full(word.shape, PAD, np.int32)
+        numbers = self._numbers[(self._starts[chosen][:, None] + place)[word]]
+        padded[word] = self._ids[numbers]
+        padded[np.arange(len(lengths)), lengths - 1] = EOS
         return padded
 
 

@@ -1,28 +1,39 @@
 """A split as the rest of the package sees it: names, captions, encoded images."""
 
+import collections.abc
+import concurrent.futures
 import dataclasses
 import hashlib
-import itertools
+import inspect
+import os
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from sat_tf.datasets.regions import NONE
+from sat_tf import vocabulary
+from sat_tf.datasets import arrays, texts
 from sat_tf.datasets.split_names import split_name
+from sat_tf.runtime.caches import default_cache
 
 _BATCH = 256
+_LAYOUT = 1  # of the arrays; another number has them written anew
+_NAMES = 100_000  # at once
+_READERS = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """One split of one data set; everything but the pixels is in memory.
+    """One split of one data set; what is said of the images, and where they are.
+
+    Names, captions and regions are sequences that are made when asked for: read from
+    a data set they lie in files that are mapped, and take no memory of their own.
 
     Attributes:
         name: of the data set.
         split: of the split, e.g. `train`.
         file_names: one per image.
-        captions: per image, its captions as written.
+        captions: per image, a tuple of its captions as written; see `texts.Captions`.
         regions: per image and caption, a tuple with one float32 `[n, 4]` of boxes
             (relative ymin, xmin, ymax, xmax; n = 0: it names no region) for each word
             of `vocabulary.tokenise`; or None where they are unknown.
@@ -36,9 +47,9 @@ class Split:
 
     name: str
     split: str
-    file_names: tuple
-    captions: tuple
-    regions: tuple
+    file_names: collections.abc.Sequence
+    captions: collections.abc.Sequence
+    regions: collections.abc.Sequence
     images: tf.data.Dataset = dataclasses.field(repr=False)
     image_digests: np.ndarray = dataclasses.field(repr=False, compare=False)
     image_fingerprint: str
@@ -49,16 +60,21 @@ class Split:
         return len(self.file_names)
 
 
-def read_split(builder, name, split):
+def read_split(builder, name, split, cache_dir=None):
     """Read a split of a prepared TFDS `builder` in its fixed order.
+
+    The first time, all of it is read, and what is said of the images is kept; from then
+    on it is mapped.
 
     Args:
         builder: a `tfds.core.DatasetBuilder` with `schema.features()`.
         name: what to call the data set.
         split: a TFDS split, e.g. `train`, `validation[:10]`, `train+restval`.
+        cache_dir: the folder for caches, by default `default_cache()`.
 
     Raises:
         ValueError: the builder has no such split.
+        OSError: nothing can be kept in `cache_dir`.
     """
     try:
         examples = builder.as_dataset(
@@ -70,29 +86,78 @@ def read_split(builder, name, split):
         )
     except ValueError as error:
         raise no_split(name, split, builder.info.splits) from error
-    names, captions, regions = [], [], []
-    files = [np.zeros((0, 2), np.int64)]
-    for batch in examples.map(_text).ragged_batch(_BATCH):
-        names += [name.decode() for name in batch["names"].numpy()]
-        texts = batch["texts"].to_list()
-        captions += [tuple(text.decode() for text in row) for row in texts]
-        regions += _regions(batch["boxes"])
-        files.append(batch["image"].numpy())
-    files = np.concatenate(files)
-    images = hashlib.sha256(files.tobytes()).hexdigest()
-    fingerprint = hashlib.sha256(repr((names, captions, images)).encode())
+    kept, fingerprints = arrays.keep(
+        cache_dir or default_cache(),
+        f"{os.path.basename(name)}-{split}-captions",
+        _origin(builder, split),
+        lambda growing: _write(growing, examples),
+    )
+    captions = texts.Captions(kept)
+    words = texts.Boxes(kept["boxes"], kept["box_starts"])
+    regions = texts.WordsBoxes(words, kept["region_starts"])
     return Split(
         name=name,
         split=split,
-        file_names=tuple(names),
-        captions=tuple(captions),
-        regions=tuple(regions),
+        file_names=texts.Texts(kept["names"], kept["name_starts"]),
+        captions=captions,
+        regions=texts.Groups(regions, captions.starts),
         images=examples.map(lambda example: example["image"]),
-        image_digests=files[:, 0],
-        image_fingerprint=images,
-        fingerprint=fingerprint.hexdigest(),
+        image_digests=kept["images"][:, 0],
+        image_fingerprint=fingerprints["images"],
+        fingerprint=fingerprints["all"],
         notes=getattr(builder.builder_config, "notes", ()),
     )
+
+
+def _origin(builder, split):
+    """All that is kept of a split depends on, JSON values.
+
+    Which records of which files, how large these are and when they were written; and
+    how captions become words.
+    """
+    files = builder.info.splits[split].file_instructions
+    with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
+        stats = list(pool.map(tf.io.gfile.stat, [file.filename for file in files]))
+    return {
+        "layout": _LAYOUT,
+        "words": hashlib.sha256(inspect.getsource(vocabulary).encode()).hexdigest(),
+        "data": os.fspath(builder.data_path),
+        "records": [
+            [os.path.basename(f.filename), f.skip, f.take, s.length, s.mtime_nsec]
+            for f, s in zip(files, stats, strict=True)
+        ],
+    }
+
+
+def _write(growing, examples):
+    """Appends all that is kept of some examples; what is said of them in a word."""
+    images = hashlib.sha256()
+    for batch in examples.map(_text).ragged_batch(_BATCH):
+        digests = batch["image"].numpy()
+        images.update(digests.tobytes())
+        growing.append("images", digests)
+        texts.append_texts(growing, "names", "name_starts", batch["names"].numpy())
+        captions, boxes = batch["texts"], batch["boxes"]
+        texts.append_texts(
+            growing, "captions", "caption_starts", captions.values.numpy()
+        )
+        growing.append_rows("image_starts", captions.row_lengths().numpy())
+        growing.append_rows("region_starts", boxes.values.row_lengths().numpy())
+        growing.append_rows("box_starts", boxes.values.values.row_lengths().numpy())
+        growing.append("boxes", boxes.flat_values.numpy())
+    everything = hashlib.sha256(b"([")
+    names = texts.Texts(growing.read("names"), growing.read("name_starts"))
+    for start, stop in arrays.blocks(len(names), _NAMES):
+        shown = ", ".join(map(repr, names.rows(start, stop)))
+        everything.update(b", " * bool(start) + shown.encode())
+    everything.update(b"], ")
+    texts.append_words(growing, everything)
+    everything.update(f", {images.hexdigest()!r})".encode())
+    return {
+        "n_records": len(names),
+        "images": images.hexdigest(),
+        "all": everything.hexdigest(),
+    }
 
 
 def no_split(name, split, known):
@@ -117,18 +182,3 @@ def _text(example):
         "texts": captions["text"],
         "boxes": captions["regions"],
     }
-
-
-def _regions(boxes):
-    """Ragged boxes `[images, captions, words, n, 4]` as `Split.regions`."""
-    captions = boxes.values
-    words = captions.values
-    # Most words have none: they share one array.
-    each = [a if len(a) else NONE for a in _cut(words.values.numpy(), words)]
-    rows = [tuple(row) or None for row in _cut(each, captions)]
-    return [tuple(row) for row in _cut(rows, boxes)]
-
-
-def _cut(values, ragged):
-    """The values in the rows of a ragged tensor."""
-    return [values[a:b] for a, b in itertools.pairwise(ragged.row_splits.numpy())]

@@ -1,18 +1,22 @@
 """What caches lie on disk: found, locked and removed without TensorFlow.
 
-A cache is a folder of shards and a manifest, see `datasets.cache`. Its name ends in a
-fingerprint of all that its content depends on: other content has another folder, and
-no cache is ever stale.
+A cache is a folder of shards, see `datasets.cache`, or of arrays, see
+`datasets.arrays`, and a manifest. Its name ends in a fingerprint of all that its
+content depends on: other content has another folder, and no cache is ever stale.
 """
 
 import contextlib
 import dataclasses
 import datetime
 import fcntl
+import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
+
+from sat_tf.runtime.files import on_disk
 
 MANIFEST = "manifest.json"
 
@@ -52,12 +56,38 @@ def default_cache():
     return pathlib.Path(os.environ.get("SAT_TF_CACHE") or pathlib.Path(home) / "sat_tf")
 
 
+def folder(cache_dir, content, name):
+    """The folder of a cache, be it there or not.
+
+    Args:
+        cache_dir: that it is in. There, a folder of the same content is taken whatever
+            it is called.
+        content: JSON values; all that it depends on.
+        name: what people call it: the folder's name begins with it.
+
+    Raises:
+        ValueError: `cache_dir` is in a bucket.
+    """
+    cache_dir = on_disk(cache_dir, "a folder for caches")
+    content = json.dumps(content, sort_keys=True).encode()
+    fingerprint = hashlib.sha256(content).hexdigest()[:16]
+    name = re.sub(r"[^\w.+-]+", "_", name)[:80]
+    there = sorted(cache_dir.glob(f"*-{fingerprint}"))
+    return there[0] if there else cache_dir / f"{name}-{fingerprint}"
+
+
+def note_use(folder):
+    """Notes that a cache is used now, for `Found.last_used`."""
+    with contextlib.suppress(OSError):  # where it may only be read
+        os.utime(folder / MANIFEST)
+
+
 def find(cache_dir):
     """The caches in a folder, a list of `Found`, those not used for longest first."""
     found = []
     for path in pathlib.Path(cache_dir).glob(f"*/{MANIFEST}"):
         manifest = read_manifest(path.parent)
-        if manifest is not None and "records_per_shard" in manifest:
+        if manifest is not None and {"records_per_shard", "arrays"} & manifest.keys():
             found.append(_found(path.parent, manifest))
     return sorted(found, key=lambda cache: (cache.last_used, cache.name))
 
@@ -154,6 +184,8 @@ def shard(folder, i):
 
 def n_shards(manifest):
     """How many shards make a cache complete."""
+    if "arrays" in manifest:  # written last, when they were there
+        return 0
     return -(-manifest["n_records"] // manifest["records_per_shard"])
 
 

@@ -13,6 +13,25 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 
+def on_disk(path, what):
+    """A `pathlib.Path`, of what this machine can lock, map and rename.
+
+    Args:
+        path: that was given. what: it is to be, in words for an error.
+
+    Raises:
+        ValueError: it is an address, such as `gs://bucket/folder`.
+    """
+    if "://" in os.fspath(path):
+        raise ValueError(
+            f"Expected {what} on a disk of this machine, or on one that is mounted. "
+            f"Received: {os.fspath(path)!r}. Only prepared TFDS data are read from "
+            "such an address (give the folder of their dataset_info.json as the data); "
+            "mount the rest, or copy it."
+        )
+    return pathlib.Path(path)
+
+
 @contextlib.contextmanager
 def replacing(path):
     """Yields a path beside `path` to write to, renamed to `path` at the end.

@@ -6,6 +6,7 @@ import keras
 
 from sat_tf import reranking
 from sat_tf.captioner import ShowAttendTell
+from sat_tf.datasets.texts import Captions
 from sat_tf.decoding import DecodingOptions
 from sat_tf.estimators import ESTIMATORS
 from sat_tf.model.encoder import Encoder
@@ -35,8 +36,8 @@ def build(recipe, captions, *, encoder_weights=None):
 
 def vocabulary_of(recipe, captions):
     """The `Vocabulary` of captions, per image."""
-    texts = (text for texts in captions for text in texts)
-    return Vocabulary.from_captions(texts, recipe.data.max_words, recipe.data.min_count)
+    counts = Captions.of(captions).word_counts()
+    return Vocabulary.from_counts(counts, recipe.data.max_words, recipe.data.min_count)
 
 
 def make_captioner(recipe, vocabulary, encoder_weights=None):

@@ -17,7 +17,7 @@ from sat_tf.evaluation.evaluate import cached_inputs, predict
 from sat_tf.recipes import Recipe
 from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.memory import keep_freed_memory
-from sat_tf.training import building, origins, strategies, word_vectors, workers
+from sat_tf.training import building, strategies, word_vectors, workers
 from sat_tf.training.callbacks import CheckpointCallback
 from sat_tf.training.run import Run
 from sat_tf.training.stages import Plan
@@ -67,14 +67,15 @@ def train(
     """
     keep_freed_memory()
     building.check(recipe)
+    cache_dir = cache_dir or default_cache()
     strategy = strategy or tf.distribute.get_strategy()
     strategies.check(strategy, recipe)
     with workers.together(), workers.run_in(out, strategy).alone() as run:
         settings = _settings(recipe, data, seed, encoder_weights)
         run.open(settings)
         with workers.chief_first(strategy):
-            splits = _read(data, data_dir)
-        plan, cache_dir = Plan(recipe.stages), cache_dir or default_cache()
+            splits = _read(data, data_dir, cache_dir)
+        plan = Plan(recipe.stages)
         captioner = _begin(run, strategy, recipe, splits, seed, encoder_weights)
         verbose = verbose if workers.is_chief(strategy) else 0
         session = _Session(
@@ -88,9 +89,11 @@ def train(
             return _finish(session), history
 
 
-def _read(data, data_dir):
+def _read(data, data_dir, cache_dir):
     """The splits to train on and to validate with."""
-    training, validation = load(data, ("train", "validation"), data_dir=data_dir)
+    training, validation = load(
+        data, ("train", "validation"), data_dir=data_dir, cache_dir=cache_dir
+    )
     for note in training.notes:
         print(f"{data}: {note}", file=sys.stderr)
     return training, validation
@@ -99,7 +102,7 @@ def _read(data, data_dir):
 def _begin(run, strategy, recipe, splits, seed, encoder_weights):
     """An untrained captioner, of the words of the splits."""
     vocabulary = building.vocabulary_of(recipe, splits[0].captions)
-    run.learn_from(origins.note(vocabulary, splits))
+    run.learn_from(vocabulary, splits)
     # Now, as TFDS draws names for its files while it prepares data.
     keras.utils.set_random_seed(seed)
     with strategy.scope():

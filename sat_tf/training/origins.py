@@ -1,39 +1,81 @@
 """What a run learns from, noted when it begins: it resumes with nothing else."""
 
-import hashlib
+import json
+
+import numpy as np
+
+from sat_tf.datasets.texts import Captions, Texts
+from sat_tf.runtime.files import replacing
 
 _SHOWN = 5  # words that a message names
+_NOTE, _IMAGES = "origins.json", "origins.npz"
 
 
-def note(vocabulary, splits):
-    """JSON values that tell words, captions and images of a run from any others.
+def noted(folder):
+    """Whether there is a note in the folder of a run."""
+    return (folder / _NOTE).is_file()
+
+
+def note(folder, vocabulary, splits):
+    """Notes what tells words, captions and images of a run from any others.
+
+    `origins.json` has the words in the order of their ids, and the fingerprint of each
+    split; `origins.npz` the name and the digests of every image, which are looked at
+    only when a fingerprint is another one, to say what has changed.
 
     Args:
+        folder: of the run.
         vocabulary: a `Vocabulary`.
         splits: list of `datasets.Split`.
-
-    Returns:
-        `words`, in the order of their ids, and `images`: split -> image name -> digest
-        of its captions and of its encoded file.
     """
-    return {
-        "words": list(vocabulary.words),
-        "images": {split.split: _digests(split) for split in splits},
-    }
+    arrays = {}
+    for split in splits:
+        names = Texts.of(split.file_names)
+        arrays |= {
+            f"{split.split}/names": names.characters,
+            f"{split.split}/starts": names.starts,
+            f"{split.split}/captions": Captions.of(split.captions).digests,
+            f"{split.split}/files": split.image_digests,
+        }
+    with replacing(folder / _IMAGES) as beside, open(beside, "wb") as file:
+        np.savez(file, **arrays)
+    images = {split.split: split.fingerprint for split in splits}
+    text = json.dumps({"words": list(vocabulary.words), "images": images})
+    with replacing(folder / _NOTE) as beside:
+        beside.write_text(text + "\n")
 
 
-def _digests(split):
-    texts = [hashlib.sha256(repr(t).encode()).hexdigest()[:16] for t in split.captions]
-    rows = zip(split.file_names, texts, split.image_digests, strict=True)
-    return {name: [text, f"{file:016x}"] for name, text, file in rows}
-
-
-def differences(old, new):
-    """What two notes differ in, a few words each; an empty list if in nothing."""
-    found = _of_words(old["words"], new["words"])
-    for split, images in new["images"].items():
-        found += [f"{what} in {split}" for what in _of_images(old, images, split)]
+def differences(folder, vocabulary, splits):
+    """What words and data differ in from the note in a folder, a few words each."""
+    old = json.loads((folder / _NOTE).read_text())
+    found = _of_words(old["words"], list(vocabulary.words))
+    for split in splits:
+        name, images = split.split, old["images"].get(split.split, {})
+        if images == split.fingerprint:
+            continue
+        if isinstance(images, str):
+            images = _read(folder, name)
+        captions = Captions.of(split.captions).digests
+        new = _digests(split.file_names, captions, split.image_digests)
+        found += [f"{what} in {name}" for what in _of_images(images, new)]
     return found
+
+
+def _read(folder, split):
+    """Image name -> digests, of a split that was noted."""
+    with np.load(folder / _IMAGES) as arrays:
+        kinds = ("names", "starts", "captions", "files")
+        names, starts, *digests = (arrays[f"{split}/{kind}"] for kind in kinds)
+    return _digests(Texts(names, starts), *digests)
+
+
+def _digests(names, captions, files):
+    """Image name -> digest of its captions and of its encoded file, in hexadecimal.
+
+    As runs of earlier versions have it in their note.
+    """
+    rows = zip(names, captions.tolist(), files.tolist(), strict=True)
+    return {name: [f"{text:016x}", f"{file:016x}"] for name, text, file in rows}
 
 
 def _of_words(old, new):
@@ -53,8 +95,7 @@ def _of_words(old, new):
     return found
 
 
-def _of_images(old, new, split):
-    old = old["images"].get(split, {})
+def _of_images(old, new):
     both = [name for name in new if name in old]
     for what, names in (
         ("added", [name for name in new if name not in old]),

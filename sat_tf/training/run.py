@@ -5,14 +5,13 @@ import dataclasses
 import errno
 import json
 import os
-import pathlib
 import sys
 
 import numpy as np
 import tensorflow as tf
 
 from sat_tf.presets import storage
-from sat_tf.runtime.files import alone, replacing
+from sat_tf.runtime.files import alone, on_disk, replacing
 from sat_tf.training import origins
 
 
@@ -29,13 +28,14 @@ class Progress:
 class Run:
     """The folder of a run.
 
-    `preset.json` is the resolved recipe, `origins.json` tells the words and data it
-    learns from, `model/` the best captioner so far, `checkpoint.npz` everything needed
-    to resume, `history.json` one row per epoch, and the same in `tensorboard/`.
+    `preset.json` is the resolved recipe, `origins.json` and `origins.npz` tell the
+    words and data it learns from, `model/` the best captioner so far, `checkpoint.npz`
+    everything needed to resume, `history.json` one row per epoch, and the same in
+    `tensorboard/`.
     """
 
     def __init__(self, folder):
-        self.folder = pathlib.Path(folder)
+        self.folder = on_disk(folder, "a folder for the run")
         self.model = self.folder / "model"
         self._writer = None
 
@@ -70,14 +70,13 @@ class Run:
         for left in self.folder.glob(".checkpoint.npz.*.tmp"):  # of a killed process
             left.unlink()
 
-    def learn_from(self, note):
-        """Keeps what `origins.note` says, or checks that a run under way said so too.
+    def learn_from(self, vocabulary, splits):
+        """Notes words and data, or checks that a run under way has learned from these.
 
         Validation counts: the best captioner so far was chosen by it.
         """
-        path = self.folder / "origins.json"
-        if self.begun and path.is_file():
-            found = origins.differences(json.loads(path.read_text()), note)
+        if self.begun and origins.noted(self.folder):
+            found = origins.differences(self.folder, vocabulary, splits)
             if found:
                 raise ValueError(
                     "Expected the words and data this run was begun with, as its "
@@ -93,8 +92,8 @@ class Run:
                 "not be what it has learned from.",
                 file=sys.stderr,
             )
-        with self._explained(), replacing(path) as beside:
-            beside.write_text(json.dumps(note) + "\n")
+        with self._explained():
+            origins.note(self.folder, vocabulary, splits)
 
     def progress(self):
         """The `Progress` of the checkpoint; a fresh one if there is none."""

@@ -64,7 +64,7 @@ def teach(
     captioner = ShowAttendTell.from_preset(teacher, encoder_weights=encoder_weights)
     options = captioner.options()
     _check(teacher, options, count)
-    split = datasets.load(data, "train", data_dir=data_dir)
+    split = datasets.load(data, "train", data_dir=data_dir, cache_dir=cache_dir)
     inputs, key = cached_inputs(captioner, split, cache_dir or default_cache())
     label = f"captions by {teacher}" if progress else None
     said = predict(captioner, inputs, key, options, progress=label)

@@ -78,8 +78,8 @@ class Reader(Run):
     def open(self, settings):
         """Nothing: the chief checks them."""
 
-    def learn_from(self, note):
-        """Nothing: the chief checks it."""
+    def learn_from(self, vocabulary, splits):
+        """Nothing: the chief checks them."""
 
     def save_checkpoint(self, captioner, progress):
         """Nothing."""
