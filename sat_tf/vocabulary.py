@@ -54,6 +54,8 @@ _WORD = re.compile(
     rf"{_ELIDED}|'{_LETTERS}"
     rf"|{_LETTERS}(?:{_INSIDE}{_LETTERS})*(?:\u200d(?<=[{_MARK}]\u200d))?"
 )
+# All that is left of it where there are ASCII characters only, and no apostrophe.
+_PLAIN = re.compile(r"\w+(?:-\w+)*", re.ASCII)
 # Invisible, and no part of any word: soft hyphens, directions, variants of a glyph.
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u200e\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
@@ -78,8 +80,8 @@ def tokenise(caption):
     "'s"), before a vowel as in French ("l'" and "homme"); those of other alphabets
     stay whole. The Turkish dotted capital I becomes i, as the plain one does.
     """
-    if caption.isascii():  # which nothing below would change; in a third of the time
-        return _WORD.findall(caption.lower())
+    if caption.isascii() and "'" not in caption:  # in a fraction of the time
+        return _PLAIN.findall(caption.lower())
     caption = _INVISIBLE.sub("", caption.translate(_ALIKE))
     caption = unicodedata.normalize("NFC", caption).lower()
     caption = unicodedata.normalize("NFC", _DOTTED.sub("i", caption))

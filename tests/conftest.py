@@ -1,6 +1,9 @@
 """Settings that every test shares."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 import pytest
 
@@ -10,6 +13,9 @@ os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
 )
+if "SAT_TF_CACHE" not in os.environ:  # what is kept of data is of these tests alone
+    os.environ["SAT_TF_CACHE"] = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, os.environ["SAT_TF_CACHE"], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items):

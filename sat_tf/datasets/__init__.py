@@ -4,14 +4,13 @@ import os
 import pathlib
 
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
-from sat_tf.datasets import schema
 from sat_tf.datasets.coco import CocoCaptions
 from sat_tf.datasets.flickr8k import Flickr8k
 from sat_tf.datasets.flickr30k import Flickr30k
 from sat_tf.datasets.folder import FolderBuilder, quiet
 from sat_tf.datasets.own import OwnData
+from sat_tf.datasets.prepared import is_prepared, open_prepared
 from sat_tf.datasets.scenes import Scenes
 from sat_tf.datasets.split import Split, read_split
 from sat_tf.runtime.files import on_disk
@@ -73,8 +72,8 @@ def prepare(data, data_dir=None):
 
 def open_builder(data, data_dir=None):
     """The TFDS builder of `data`; arguments as for `load`."""
-    if _is_prepared(data):
-        return _prepared(data)
+    if is_prepared(data):
+        return open_prepared(data)
     prepared = os.environ.get("TFDS_DATA_DIR")
     if (source := source_of(data, data_dir)) is None:
         return BUILDERS[data](data_dir=data_dir or prepared)
@@ -82,23 +81,6 @@ def open_builder(data, data_dir=None):
     if builder is OwnData:
         prepared = data_dir or prepared
     return builder.from_source(path, prepared)
-
-
-def _is_prepared(data):
-    """Whether `data` is a folder that TFDS has prepared, be it in a bucket."""
-    return tf.io.gfile.exists(os.path.join(data, "dataset_info.json"))
-
-
-def _prepared(folder):
-    builder = tfds.builder_from_directory(os.fspath(folder))
-    found, expected = builder.info.features, schema.features()
-    if found.get_tensor_info() != expected.get_tensor_info():
-        raise ValueError(
-            "Expected data that a builder of sat_tf has prepared. Received: "
-            f"data={os.fspath(folder)!r}, of the features {', '.join(found)}. Prepare "
-            "them by a builder over sat_tf.datasets.schema.features()."
-        )
-    return builder
 
 
 def source_of(data, data_dir=None):
@@ -112,7 +94,7 @@ def source_of(data, data_dir=None):
         if built or not issubclass(BUILDERS[data], FolderBuilder):
             return None
         return BUILDERS[data], on_disk(data_dir, "published files")
-    if _is_prepared(data):
+    if is_prepared(data):
         return None
     if not on_disk(data, "your own data").exists():
         raise ValueError(

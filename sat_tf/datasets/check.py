@@ -10,8 +10,9 @@ import tqdm
 
 from sat_tf import datasets, images
 from sat_tf.datasets import records
+from sat_tf.datasets.prepared import no_split
 from sat_tf.datasets.rows import Place
-from sat_tf.datasets.split import no_split, read_split
+from sat_tf.datasets.split import read_split
 from sat_tf.datasets.split_names import ACCEPTED, split_name
 from sat_tf.recipes import RECIPES
 from sat_tf.vocabulary import UNK, Vocabulary

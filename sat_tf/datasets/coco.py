@@ -12,10 +12,12 @@ class CocoCaptions(tfds.object_detection.CocoCaptions, skip_registration=True):
     common training set of 113,287 images is the split `train+restval`.
     """
 
+    # TFDS calls the validation split "val" in this data set alone.
+    AS_PREPARED = {"file_name": "image/filename", "validation": "val"}
+
     def as_dataset(self, split=None, **options):
         """The split with the features of `schema.features()`."""
-        # TFDS calls the validation split "val" in this data set alone.
-        split = split.replace("validation", "val")
+        split = split.replace("validation", self.AS_PREPARED["validation"])
         return super().as_dataset(split=split, **options).map(_to_schema)
 
 

@@ -9,14 +9,11 @@ import os
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
 from sat_tf import vocabulary
-from sat_tf.datasets import arrays, texts
-from sat_tf.datasets.split_names import split_name
+from sat_tf.datasets import arrays, prepared, texts
 from sat_tf.runtime.caches import default_cache
 
-_BATCH = 256
 _LAYOUT = 1  # of the arrays; another number has them written anew
 _NAMES = 100_000  # at once
 _READERS = 16
@@ -76,21 +73,12 @@ def read_split(builder, name, split, cache_dir=None):
         ValueError: the builder has no such split.
         OSError: nothing can be kept in `cache_dir`.
     """
-    try:
-        examples = builder.as_dataset(
-            split=split,
-            decoders={"image": tfds.decode.SkipDecoding()},
-            shuffle_files=False,
-            # One file after the other: the order is the same on every machine.
-            read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
-        )
-    except ValueError as error:
-        raise no_split(name, split, builder.info.splits) from error
+    files = prepared.files_of(builder, name, split)
     kept, fingerprints = arrays.keep(
         cache_dir or default_cache(),
         f"{os.path.basename(name)}-{split}-captions",
-        _origin(builder, split),
-        lambda growing: _write(growing, examples),
+        _origin(builder, files),
+        lambda growing: _write(growing, prepared.batches_of(builder, files)),
     )
     captions = texts.Captions(kept)
     words = texts.Boxes(kept["boxes"], kept["box_starts"])
@@ -101,7 +89,7 @@ def read_split(builder, name, split, cache_dir=None):
         file_names=texts.Texts(kept["names"], kept["name_starts"]),
         captions=captions,
         regions=texts.Groups(regions, captions.starts),
-        images=examples.map(lambda example: example["image"]),
+        images=prepared.images_of(builder, files),
         image_digests=kept["images"][:, 0],
         image_fingerprint=fingerprints["images"],
         fingerprint=fingerprints["all"],
@@ -109,13 +97,12 @@ def read_split(builder, name, split, cache_dir=None):
     )
 
 
-def _origin(builder, split):
+def _origin(builder, files):
     """All that is kept of a split depends on, JSON values.
 
     Which records of which files, how large these are and when they were written; and
     how captions become words.
     """
-    files = builder.info.splits[split].file_instructions
     with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
         stats = list(pool.map(tf.io.gfile.stat, [file.filename for file in files]))
     return {
@@ -129,22 +116,24 @@ def _origin(builder, split):
     }
 
 
-def _write(growing, examples):
-    """Appends all that is kept of some examples; what is said of them in a word."""
+def _write(growing, batches):
+    """Appends all that is kept of `prepared.batches_of`; what is said of it in a word.
+
+    Returns:
+        number of records and fingerprints, JSON values.
+    """
     images = hashlib.sha256()
-    for batch in examples.map(_text).ragged_batch(_BATCH):
-        digests = batch["image"].numpy()
-        images.update(digests.tobytes())
-        growing.append("images", digests)
-        texts.append_texts(growing, "names", "name_starts", batch["names"].numpy())
-        captions, boxes = batch["texts"], batch["boxes"]
-        texts.append_texts(
-            growing, "captions", "caption_starts", captions.values.numpy()
-        )
-        growing.append_rows("image_starts", captions.row_lengths().numpy())
-        growing.append_rows("region_starts", boxes.values.row_lengths().numpy())
-        growing.append_rows("box_starts", boxes.values.values.row_lengths().numpy())
-        growing.append("boxes", boxes.flat_values.numpy())
+    for batch in batches.as_numpy_iterator():
+        images.update(batch["image"].tobytes())
+        growing.append("images", batch["image"])
+        texts.append_texts(growing, "names", "name_starts", batch["name"])
+        texts.append_texts(growing, "captions", "caption_starts", batch["caption"])
+        growing.append_rows("image_starts", batch["captions"])
+        unknown = np.zeros(len(batch["caption"]), np.int64)
+        words = batch["words"] if len(batch["words"]) else unknown
+        growing.append_rows("region_starts", words)
+        growing.append_rows("box_starts", batch["boxes"])
+        growing.append("boxes", batch["edges"].reshape(-1, 4))
     everything = hashlib.sha256(b"([")
     names = texts.Texts(growing.read("names"), growing.read("name_starts"))
     for start, stop in arrays.blocks(len(names), _NAMES):
@@ -157,28 +146,4 @@ def _write(growing, examples):
         "n_records": len(names),
         "images": images.hexdigest(),
         "all": everything.hexdigest(),
-    }
-
-
-def no_split(name, split, known):
-    """The ValueError that the data set `name` has no split `split`."""
-    known = sorted({split_name(other) for other in known})
-    return ValueError(
-        f"Expected a split of {name}: {', '.join(known)}. "
-        f"Received: split={split!r}. Choose one that is there, or add its images; "
-        "`sat-tf train` takes train and validation."
-    )
-
-
-def _text(example):
-    captions, image = example["captions"], example["image"]
-    # Reading the captions reads the images as well, and this hash costs next to nothing
-    # beside that. TensorFlow promises that it will never change.
-    number = tf.strings.to_hash_bucket_fast(image, 2**63 - 1)
-    length = tf.cast(tf.strings.length(image), tf.int64)
-    return {
-        "image": tf.stack([number, length]),
-        "names": example["file_name"],
-        "texts": captions["text"],
-        "boxes": captions["regions"],
     }

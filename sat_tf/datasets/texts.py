@@ -4,6 +4,7 @@ A string in Python takes a hundred bytes beside its own, and a list of lists as 
 Here all of them lie end to end in one array of bytes, and others say where each starts.
 """
 
+import collections
 import collections.abc
 import hashlib
 import itertools
@@ -199,7 +200,8 @@ def append_words(arrays, digest=None):
     digest = digest or hashlib.sha256()
     texts = Texts(arrays.read("captions"), arrays.read("caption_starts"))
     captions = Groups(texts, arrays.read("image_starts"))
-    words, counts = {}, np.zeros(0, np.int64)
+    words, counts = collections.defaultdict(), np.zeros(0, np.int64)
+    words.default_factory = words.__len__
     arrays.append("digests", np.zeros(0, np.uint64))
     arrays.append("numbers", np.zeros(0, np.uint32))
     arrays.append_rows("number_starts", [])
@@ -210,14 +212,12 @@ def append_words(arrays, digest=None):
         digest.update(b", " * bool(start) + b", ".join(shown))
         hashes = b"".join(hashlib.sha256(each).digest()[:8] for each in shown)
         arrays.append("digests", np.frombuffer(hashes, ">u8").astype(np.uint64))
-        said = [
-            [words.setdefault(word, len(words)) for word in tokenise(text)]
-            for row in rows
-            for text in row
-        ]
-        numbers = np.fromiter(itertools.chain.from_iterable(said), np.uint32)
+        said = [tokenise(text) for row in rows for text in row]
+        lengths = [len(each) for each in said]
+        number = map(words.__getitem__, itertools.chain.from_iterable(said))
+        numbers = np.fromiter(number, np.uint32, sum(lengths))
         arrays.append("numbers", numbers)
-        arrays.append_rows("number_starts", [len(each) for each in said])
+        arrays.append_rows("number_starts", lengths)
         counted = np.bincount(numbers, minlength=len(words))
         counted[: len(counts)] += counts
         counts = counted

@@ -1,11 +1,13 @@
 """Data sets on disk: every layout read, and what is wrong with them said."""
 
 import csv
+import hashlib
 import json
 import os
 import pathlib
 import shutil
 import tempfile
+import uuid
 import warnings
 
 import numpy as np
@@ -13,10 +15,18 @@ import pictures
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from etils.epath import backend, gpath, register
 from tensorflow_datasets.scripts.cli import build, cli_utils
 
 from sat_tf import datasets, images
-from sat_tf.datasets import check, grouping, image_index, own, schema, split_names
+from sat_tf.datasets import (
+    check,
+    grouping,
+    image_index,
+    own,
+    schema,
+    split_names,
+)
 from sat_tf.datasets.rows import Row
 
 CAPTIONS = ("A dog runs .", "The dog is running !")
@@ -412,34 +422,29 @@ def test_one_file_under_two_names_is_a_leak(tmp_path):
     assert check.check(path).in_two_splits == ["a.jpg", "images/a.jpg"]
 
 
-def as_coco_prepares_it(builder, split, decoders, **_):
-    """What TFDS reads of its own `coco_captions`, as far as we use it."""
-    assert "image" in decoders and split in ("val", "train+restval")
-    example = {
-        "image": pictures.encode(pictures.plain(60), "JPEG"),
-        "image/filename": f"COCO_{split}_1.jpg",
-        "captions": {"text": list(CAPTIONS), "id": np.array([3, 4])},
-    }
-    assert example.keys() <= builder.info.features.keys()
-    signature = {
-        "image": tf.TensorSpec([], tf.string),
-        "image/filename": tf.TensorSpec([], tf.string),
-        "captions": {
-            "text": tf.TensorSpec([None], tf.string),
-            "id": tf.TensorSpec([None], tf.int64),
-        },
-    }
-    return tf.data.Dataset.from_generator(lambda: [example], output_signature=signature)
-
-
 def test_coco_through_tfds(tmp_path):
     """TFDS's own builder and splits; only its data are made up."""
-    with tfds.testing.mock_data(as_dataset_fn=as_coco_prepares_it):
-        split = datasets.load("coco_captions", "validation", data_dir=tmp_path)
-        both = datasets.load("coco_captions", "train+restval", data_dir=tmp_path)
+    builder = datasets.BUILDERS["coco_captions"](data_dir=tmp_path)
+    examples = {
+        split: {
+            "image": pictures.encode(pictures.plain(60), "JPEG"),
+            "image/filename": f"{split}.jpg",
+            "image/id": 1,
+            "objects": [],
+            "captions": [{"text": text, "id": 3} for text in CAPTIONS],
+        }
+        for split in ("train", "restval", "val")
+    }
+    pathlib.Path(builder.data_dir).mkdir(parents=True)
+    writer = tfds.core.SequentialWriter(builder.info, max_examples_per_shard=9)
+    writer.initialize_splits(list(examples))
+    writer.add_examples({split: [each] for split, each in examples.items()})
+    writer.close_all()
+    split = datasets.load("coco_captions", "validation", data_dir=tmp_path)
+    both = datasets.load("coco_captions", "train+restval", data_dir=tmp_path)
     assert split.captions == (CAPTIONS,) and split.regions == ((None, None),)
-    assert split.file_names == ("COCO_val_1.jpg",)
-    assert both.file_names == ("COCO_train+restval_1.jpg",)
+    assert split.file_names == ("val.jpg",)
+    assert both.file_names == ("train.jpg", "restval.jpg")
     (contents,) = split.images
     assert images.decode(contents).shape == (8, 8, 3)
 
@@ -551,3 +556,95 @@ def test_several_splits_are_read_as_each(tmp_path):
         assert split.captions == alone.captions
         assert split.fingerprint == alone.fingerprint
         assert len(set(split.image_digests)) == len(split) == len(NAMES[split.split])
+
+
+def test_what_is_said_of_images_is_read_once(tmp_path, monkeypatch):
+    """A slice and a sum of splits are kept as well, each by itself."""
+    folder = str(flickr(tmp_path))
+    asked = ("train", "train[:1]", "train[1:]", "train+test")
+    first = datasets.load("flickr8k", asked, data_dir=folder)
+    monkeypatch.setattr("sat_tf.datasets.prepared.batches_of", None)
+    again = datasets.load("flickr8k", asked, data_dir=folder)
+    for old, new in zip(first, again, strict=True):
+        assert old.file_names == new.file_names and old.captions == new.captions
+        assert old.fingerprint == new.fingerprint
+        assert len(list(new.images)) == len(new) == len(new.regions)
+    train, head, tail, both = again
+    assert [*head.file_names, *tail.file_names] == train.file_names
+    assert both.file_names[:2] == train.file_names[:] and len(both) == 3
+    assert len({split.fingerprint for split in again}) == 4
+
+
+def test_fingerprints_are_those_of_earlier_versions(tmp_path):
+    """Caches and runs are named after them."""
+    split = datasets.load("flickr8k", "train", data_dir=str(flickr(tmp_path)))
+    files = [[digest, len(file)] for digest, file in digests_of(split.images)]
+    images = hashlib.sha256(np.array(files, np.int64).tobytes()).hexdigest()
+    assert split.image_fingerprint == images
+    told = repr((list(split.file_names), list(split.captions), images))
+    assert split.fingerprint == hashlib.sha256(told.encode()).hexdigest()
+
+
+def digests_of(files):
+    for file in files.as_numpy_iterator():
+        yield tf.strings.to_hash_bucket_fast(file, 2**63 - 1).numpy(), file
+
+
+def test_other_data_under_the_same_path(tmp_path):
+    """What was kept of the data before is not served."""
+    folder = datasets.prepare(write_own(tmp_path, "A dog .")).data_dir
+    first = datasets.load(folder, "train")
+    assert first.captions == (("A dog .",),)
+    other = datasets.prepare(write_own(tmp_path / "other", "A cat .")).data_dir
+    for file in pathlib.Path(other).iterdir():
+        shutil.copyfile(file, pathlib.Path(folder, file.name))
+    assert datasets.load(folder, "train").captions == (("A cat .",),)
+
+
+def write_own(folder, caption):
+    write_image(folder / "photos" / "a.jpg")
+    rows = [("a.jpg", caption, "train")]
+    return write_csv(folder / "photos" / "c.csv", rows, ("image", "caption", "split"))
+
+
+def test_a_folder_that_tfds_has_prepared(tmp_path):
+    data = write_own(tmp_path, "A dog .")
+    folder = datasets.prepare(data).data_dir
+    split, own_data = datasets.load(folder, "train"), datasets.load(data, "train")
+    assert split.fingerprint == own_data.fingerprint
+    assert check.check(folder).splits["train"] == {"images": 1, "captions": 1}
+    with pytest.raises(ValueError, match="Expected a split of .*: train. Received"):
+        datasets.load(folder, "validation")
+    other = {"image": tfds.features.Image(), "label": tfds.features.Text()}
+    tfds.features.FeaturesDict(other).save_config(folder)
+    with pytest.raises(ValueError, match="features image, label. Prepare them by"):
+        datasets.load(folder, "train")
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """An address of a file system of TensorFlow's that is on no disk."""
+    monkeypatch.setattr(gpath, "_URI_SCHEMES", gpath._URI_SCHEMES | {"ram"})
+    monkeypatch.setattr(gpath, "_URI_PREFIXES", (*gpath._URI_PREFIXES, "ram://"))
+    monkeypatch.setitem(gpath._URI_MAP_ROOT, "ram://", "/ram/")
+    monkeypatch.setitem(gpath._PREFIX_TO_BACKEND, "ram", backend.tf_backend)
+    monkeypatch.setitem(register._URI_PREFIXES_TO_CLS, "ram://", gpath.PosixGPath)
+    return f"ram://bucket-{uuid.uuid4()}"
+
+
+def test_prepared_data_in_a_bucket(tmp_path, bucket):
+    folder = datasets.prepare(write_own(tmp_path, "A dog .")).data_dir
+    tf.io.gfile.makedirs(bucket)
+    for file in pathlib.Path(folder).iterdir():
+        tf.io.gfile.copy(str(file), f"{bucket}/{file.name}")
+    here, there = (datasets.load(data, "train") for data in (folder, bucket))
+    assert there.fingerprint == here.fingerprint and there.captions == here.captions
+    assert list(there.images.as_numpy_iterator()) == list(
+        here.images.as_numpy_iterator()
+    )
+
+
+def test_what_has_to_be_on_a_disk(tmp_path, bucket):
+    for data, data_dir in ((bucket, None), ("flickr8k", bucket)):
+        with pytest.raises(ValueError, match=f"Received: '{bucket}'.*mount the rest"):
+            datasets.load(data, "train", data_dir=data_dir)
