@@ -26,7 +26,8 @@ def add_cache_dir(command):
     command.add_argument(
         "--cache-dir",
         metavar="DIR",
-        help="where features and pixels are kept ($SAT_TF_CACHE, or ~/.cache/sat_tf)",
+        help="where features, pixels and captions are kept ($SAT_TF_CACHE, or "
+        "~/.cache/sat_tf)",
     )
 
 

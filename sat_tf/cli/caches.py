@@ -1,4 +1,4 @@
-"""List caches of features and pixels, and remove some."""
+"""List caches of features, pixels and captions, and remove some."""
 
 import json
 

@@ -41,8 +41,8 @@ def open_prepared(folder):
     if found.get_tensor_info() != expected.get_tensor_info():
         raise ValueError(
             "Expected data that a builder of sat_tf has prepared. Received: "
-            f"data={os.fspath(folder)!r}, of the features {', '.join(found)}. Prepare "
-            "them by a builder over sat_tf.datasets.schema.features()."
+            f"data={os.fspath(folder)!r}, of the features {', '.join(sorted(found))}. "
+            "Prepare them by a builder over sat_tf.datasets.schema.features()."
         )
     return builder
 

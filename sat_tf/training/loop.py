@@ -50,7 +50,7 @@ def train(
         out: folder of the run.
         encoder_weights: `imagenet` or a path, over the recipe's.
         seed: of the weights, the order of the captions and the sampled locations.
-        cache_dir: for features and pixels, by default `default_cache()`.
+        cache_dir: for features, pixels and captions, by default `default_cache()`.
         strategy: a `MirroredStrategy`, a `MultiWorkerMirroredStrategy`, or `None` for
             one device. A run may be resumed with another one, as its steps are batches
             of all replicas together.

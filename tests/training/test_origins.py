@@ -1,12 +1,13 @@
 """Words and data of a run: it resumes with the same, or not at all."""
 
+import hashlib
 import json
 import re
 import shutil
 
 import own_run
 import pytest
-from quick_run import HARD
+from quick_run import HARD, loaded
 
 from sat_tf import cli, datasets
 from sat_tf.training import loop
@@ -99,3 +100,33 @@ def test_the_same_words_with_other_ids(quick, tmp_path):
     path.write_text(json.dumps(note))
     with pytest.raises(ValueError, match="but words with other ids: .*, "):
         quick.train(tmp_path)
+
+
+def noted_before(split):
+    """What earlier versions noted of each image."""
+    return {
+        name: [hashlib.sha256(repr(texts).encode()).hexdigest()[:16], f"{file:016x}"]
+        for name, texts, file in zip(
+            split.file_names, split.captions, split.image_digests, strict=True
+        )
+    }
+
+
+def test_a_run_of_an_earlier_version_resumes(quick, tmp_path, capsys):
+    """Whose note has all images in it; and if they are others, it says so."""
+    quick.train(tmp_path, HARD)
+    path = tmp_path / "origins.json"
+    note = json.loads(path.read_text())
+    note["images"] = {
+        name: noted_before(loaded("own", name)) for name in ("train", "validation")
+    }
+    path.write_text(json.dumps(note))
+    (tmp_path / "origins.npz").unlink()
+    quick.train(tmp_path, HARD)
+    assert not capsys.readouterr().err
+    note["images"]["train"]["train2.png"][0] = "0" * 16
+    path.write_text(json.dumps(note))
+    with pytest.raises(
+        ValueError, match="but 1 image with other captions, e.g. train2"
+    ):
+        quick.train(tmp_path, HARD)
