@@ -6,10 +6,10 @@ Writes what TFDS would have prepared of as many images, each a few bytes with fi
 captions of 8 to 16 words, and starts to train on them, in processes of their own:
 `first`, where nothing is kept yet; `resumed`, the same again; and `anew`, another run
 on the same data. Features of 4 bytes an image stand in for real ones. Prints a line of
-JSON for each: the seconds of each part and of all together; and gigabytes of memory
-after the first step, of this process alone (`own`) and of mapped files, which all
-processes share (`mapped`), and the most that both have been together (`peak`). What is
-in DIR stays, and is not written again; remove it when you are done.
+JSON for each: seconds of each part and of all together, by the clock and of processor
+time; and gigabytes of memory after the first step, of this process alone (`own`) and of
+mapped files, which all processes share (`mapped`), and the most that both have been
+together (`peak`). What is in DIR stays and is used again; remove it when you are done.
 """
 
 import argparse
@@ -162,9 +162,14 @@ def stand_in(captioner, split, cache_dir, **_):
     return StandIn(records, captioner.encoder), "annotations"
 
 
+def now():
+    """Seconds, by the clock and of processor time."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
 def start(directory, out):
     """Trains for one step; the figures."""
-    begun, seconds = time.perf_counter(), {}
+    begun, parts = now(), {}
     from sat_tf import RECIPES
     from sat_tf.training import building, callbacks, loop, run
 
@@ -172,10 +177,9 @@ def start(directory, out):
         function = getattr(owner, name)
 
         def wrapped(*arguments, **options):
-            start = time.perf_counter()
+            start = now()
             result = function(*arguments, **options)
-            now = time.perf_counter()
-            seconds[part] = round(seconds.get(part, 0) + now - start, 1)
+            parts[part] = parts.get(part, 0) + now() - start
             return result
 
         setattr(owner, name, wrapped)
@@ -184,7 +188,7 @@ def start(directory, out):
         move(self, batch, logs)
         raise Done
 
-    seconds["import"] = round(time.perf_counter() - begun, 1)
+    parts["import"] = now() - begun
     loop.cached_inputs = stand_in
     timed("load", loop, "load")
     timed("vocabulary", building, "vocabulary_of")
@@ -198,7 +202,8 @@ def start(directory, out):
     try:
         loop.train(recipe, data, directory / out, cache_dir=cache_dir, verbose=0)
     except Done:
-        return {"s": round(time.perf_counter() - begun, 1), "of_these": seconds}
+        parts["all"] = now() - begun
+        return {part: each.round(1).tolist() for part, each in parts.items()}
     raise ValueError("Expected a step. Received: none. Choose more images.")
 
 
@@ -219,7 +224,8 @@ def main():
     args = parser.parse_args()
     if args.start:
         figures = start(args.directory, STARTS[args.start])
-        print(json.dumps({"start": args.start, **figures, "gb": memory()}), flush=True)
+        told = {"start": args.start, "s": figures, "gb": memory()}
+        print(json.dumps(told), flush=True)
         return
     if not (args.directory / "data").exists():
         begun = time.perf_counter()
