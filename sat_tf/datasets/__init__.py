@@ -72,7 +72,7 @@ def prepare(data, data_dir=None):
 
 def open_builder(data, data_dir=None):
     """The TFDS builder of `data`; arguments as for `load`."""
-    if is_prepared(data):
+    if data not in BUILDERS and is_prepared(data):
         return open_prepared(data)
     prepared = os.environ.get("TFDS_DATA_DIR")
     if (source := source_of(data, data_dir)) is None:

@@ -4,6 +4,7 @@ Its own reading parses one record at a time, which for captions takes ten times 
 as many at once, and reads captions where images alone are wanted.
 """
 
+import errno
 import os
 
 import numpy as np
@@ -26,8 +27,21 @@ _TEXT = tf.io.FixedLenFeature([], tf.string)
 
 
 def is_prepared(folder):
-    """Whether TFDS has prepared data in a folder, be it in a bucket."""
-    return tf.io.gfile.exists(os.path.join(folder, "dataset_info.json"))
+    """Whether TFDS has prepared data in a folder, be it in a bucket.
+
+    Raises:
+        OSError: TensorFlow cannot read the address.
+    """
+    try:
+        return tf.io.gfile.exists(os.path.join(folder, "dataset_info.json"))
+    except tf.errors.OpError as error:
+        raise OSError(
+            errno.EIO,
+            "Expected an address that TensorFlow can read from here. "
+            f"Received: {error.message.splitlines()[0]}. Check it and your rights, or "
+            "copy the data to a disk",
+            os.fspath(folder),
+        ) from error
 
 
 def open_prepared(folder):

@@ -648,3 +648,5 @@ def test_what_has_to_be_on_a_disk(tmp_path, bucket):
     for data, data_dir in ((bucket, None), ("flickr8k", bucket)):
         with pytest.raises(ValueError, match=f"Received: '{bucket}'.*mount the rest"):
             datasets.load(data, "train", data_dir=data_dir)
+    with pytest.raises(OSError, match="scheme 'nowhere' not implemented.*Check it"):
+        datasets.load("nowhere://bucket/data", "train")
