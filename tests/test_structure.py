@@ -28,7 +28,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # rows above its own, be it at the top or inside a function.
 ORDER = [
     "runtime",
-    "vocabulary images estimators",
+    "vocabulary images estimators engines",
     "recipes trunks",
     "datasets model",
     "decoding",

@@ -14,7 +14,8 @@ import shutil
 import tempfile
 import uuid
 
-BEAM = "pip install 'sat_tf[beam]'"
+from sat_tf.engines import BEAM
+
 _UNFINISHED = ".tmp"
 
 

@@ -2,8 +2,8 @@
 
 import json
 
-from sat_tf.archive import ENGINES
 from sat_tf.cli import arguments
+from sat_tf.engines import ENGINES
 
 STOPPED = "What was written is whole; the same command goes on where this one stopped."
 # Options that this command does not know are the engine's.

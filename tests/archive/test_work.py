@@ -12,7 +12,8 @@ import tensorflow as tf
 import toy_savedmodel
 
 from sat_tf import cli
-from sat_tf.archive import ENGINES, files, job, models, plan, readers, work
+from sat_tf.archive import files, job, models, plan, readers, work
+from sat_tf.engines import ENGINES, running
 
 needs_beam = pytest.mark.skipif(
     not importlib.util.find_spec("apache_beam"), reason="needs apache-beam"
@@ -157,7 +158,7 @@ def test_another_command_is_refused(here, monkeypatch, capsys):
         assert cli.main(["caption-archive", pattern, *words]) == 2
         return capsys.readouterr().err
 
-    monkeypatch.setattr(job, "_engine", lambda name, options: None)
+    monkeypatch.setattr(running, "open_engine", lambda name, options: None)
     pattern = f"Received: PATTERN 'photos/*.png', which was '{folder}/photos/*'"
     assert pattern in says("photos/*.png", f"{folder}/small")
     assert "--model other, which was " in says("photos/*", "other")
@@ -186,7 +187,7 @@ def test_images_that_come_later_move_no_part(here):
     ],
 )
 def test_what_cannot_be_is_refused(words, expected, here, monkeypatch, capsys):
-    monkeypatch.setattr(job, "_engine", lambda name, options: None)
+    monkeypatch.setattr(running, "open_engine", lambda name, options: None)
     assert cli.main(["caption-archive", *words]) == 2
     assert expected in capsys.readouterr().err
     assert not os.path.exists("x-plan.json")
@@ -207,15 +208,15 @@ def test_a_saved_model_that_is_no_captioner_is_refused(tmp_path):
 )
 def test_an_engine_that_is_missing_says_how_to_install_it(engine, library, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)
-    monkeypatch.delitem(sys.modules, f"sat_tf.archive.{engine}", raising=False)
+    monkeypatch.delitem(sys.modules, f"sat_tf.engines.{engine}", raising=False)
     with pytest.raises(ImportError, match=rf"pip install 'sat_tf\[{engine}\]'"):
-        job._engine(engine, [])
+        running.open_engine(engine, [])
 
 
 @needs_beam
 def test_options_that_nobody_knows_are_refused(capsys):
     with pytest.raises(ValueError, match="--runer. Did you mean --runner?"):
-        job._engine("beam", ["--runer=FlinkRunner"])
+        running.open_engine("beam", ["--runer=FlinkRunner"])
     with pytest.raises(SystemExit, match="2"):
         cli.main(["caption", "a.jpg", "--runner=FlinkRunner"])
     assert "unrecognized arguments: --runner=FlinkRunner" in capsys.readouterr().err
@@ -226,8 +227,8 @@ def test_an_engine_that_gives_up_keeps_what_is_finished(here, monkeypatch):
         def __init__(self, options):
             pass
 
-        def run(self, task, numbers):
-            work.caption_part(task, numbers[0])
+        def run(self, work, parts):
+            work(parts[0])
             raise RuntimeError("the cluster burns\nin many lines")
 
     monkeypatch.setitem(ENGINES._homes, "failing", Failing)

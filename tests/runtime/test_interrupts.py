@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from sat_tf.archive import job
 from sat_tf.cli import caption
+from sat_tf.engines import running
 from sat_tf.runtime import interrupts
 
 
@@ -23,7 +23,7 @@ BY_OTHERS = [signal.SIG_IGN, lambda *_: None]
 
 
 @pytest.mark.parametrize("handled", [signal.default_int_handler], indirect=True)
-@pytest.mark.parametrize("block", [caption._uninterrupted, job._interruptible])
+@pytest.mark.parametrize("block", [caption._uninterrupted, running._interruptible])
 def test_ctrl_c_stops_what_is_ours(block, handled):
     assert interrupts.are_ours()
     with pytest.raises(KeyboardInterrupt), block():
@@ -32,7 +32,7 @@ def test_ctrl_c_stops_what_is_ours(block, handled):
 
 
 @pytest.mark.parametrize("handled", BY_OTHERS, indirect=True)
-@pytest.mark.parametrize("block", [caption._uninterrupted, job._interruptible])
+@pytest.mark.parametrize("block", [caption._uninterrupted, running._interruptible])
 def test_what_others_see_to_is_left_to_them(block, handled):
     assert not interrupts.are_ours()
     with block():
@@ -40,7 +40,7 @@ def test_what_others_see_to_is_left_to_them(block, handled):
         assert signal.getsignal(signal.SIGINT) is handled
 
 
-@pytest.mark.parametrize("block", [caption._uninterrupted, job._interruptible])
+@pytest.mark.parametrize("block", [caption._uninterrupted, running._interruptible])
 def test_other_threads_may_not_say(block):
     found = []
 

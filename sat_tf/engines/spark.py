@@ -1,14 +1,11 @@
 """Apache Spark hands the parts out: on the cores of this machine, or on a cluster."""
 
 import argparse
-import functools
 import os
 import shutil
 import sys
 
 from pyspark import SparkConf, SparkContext
-
-from sat_tf.archive import work
 
 
 class Spark:
@@ -36,24 +33,19 @@ class Spark:
             )
         self.conf = _conf(given)
 
-    def run(self, task, numbers):
-        """Has `caption_part` done for these numbers; returns when all are."""
+    def run(self, work, parts):
+        """Has `work` done for all parts; returns when it is."""
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         context = SparkContext.getOrCreate(self.conf)
         context.setLogLevel("ERROR")
         try:
-            parts = context.parallelize(numbers, len(numbers))  # one part a task
-            parts.foreach(functools.partial(_caption, task))
+            context.parallelize(parts, len(parts)).foreach(work)  # one part a task
         finally:
             context.stop()
 
 
-def _caption(task, number):
-    work.caption_part(task, number)
-
-
 def _conf(given):
-    conf = SparkConf().setAppName("sat-tf caption-archive")
+    conf = SparkConf().setAppName("sat-tf")
     if given.master:
         conf.setMaster(given.master)
     conf.setIfMissing("spark.master", "local[*]")

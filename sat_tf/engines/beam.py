@@ -7,8 +7,6 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
-from sat_tf.archive import work
-
 # What Beam calls DirectRunner first tries another one, for which it fetches a program
 # from the network. This is the one that it falls back to.
 _DIRECT = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
@@ -28,25 +26,25 @@ class Beam:
         if standard.runner in (None, "DirectRunner"):
             standard.runner = _DIRECT
 
-    def run(self, task, numbers):
-        """Has `caption_part` done for these numbers; returns when all are."""
+    def run(self, work, parts):
+        """Has `work` done for all parts; returns when it is."""
         with beam.Pipeline(options=self.options) as pipeline:
             (
                 pipeline
-                | "Parts" >> beam.Create(numbers)
+                | "Parts" >> beam.Create(parts)
                 | "Spread" >> beam.Reshuffle()
-                | "Caption" >> beam.ParDo(_Caption(task))
+                | "Work" >> beam.ParDo(_Work(work))
             )
 
 
-class _Caption(beam.DoFn):
-    """Captions parts, and counts."""
+class _Work(beam.DoFn):
+    """Does the work, and counts."""
 
-    def __init__(self, task):
-        self.task = task
+    def __init__(self, work):
+        self.work = work
 
-    def process(self, number):
-        counts = work.caption_part(self.task, number)
+    def process(self, part):
+        counts = self.work(part)
         for name, count in counts._asdict().items():
             Metrics.counter("sat_tf", name).inc(count)
         Metrics.counter("sat_tf", "parts").inc()
