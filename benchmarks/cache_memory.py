@@ -36,12 +36,9 @@ def write_records(directory, n_images):
     rng = np.random.default_rng(17)
     block = rng.random((256, *SHAPE), np.float32).astype(np.float16)
 
-    def produce(start):
-        while True:
-            yield block[: min(len(block), n_images - start)]
-            start += len(block)
-            if start >= n_images:
-                return
+    def produce(start, stop):
+        for at in range(start, stop, len(block)):
+            yield block[: stop - at]
 
     return cache.write(
         directory,

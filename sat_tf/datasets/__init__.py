@@ -76,11 +76,18 @@ def open_builder(data, data_dir=None):
         return open_prepared(data)
     prepared = os.environ.get("TFDS_DATA_DIR")
     if (source := source_of(data, data_dir)) is None:
-        return BUILDERS[data](data_dir=data_dir or prepared)
+        return BUILDERS[data](data_dir=_absolute(data_dir or prepared))
     builder, path = source
     if builder is OwnData:
         prepared = data_dir or prepared
-    return builder.from_source(path, prepared)
+    return builder.from_source(path, _absolute(prepared))
+
+
+def _absolute(folder):
+    """The same folder, wherever the reader stands; None stays None."""
+    if folder is None or "://" in str(folder):
+        return folder
+    return os.path.abspath(os.path.expanduser(folder))
 
 
 def source_of(data, data_dir=None):

@@ -1,27 +1,27 @@
 """Arrays computed once per image, kept on disk, read in any order.
 
-A cache is a folder of shards, each a plain run of fixed-size records, and a manifest,
-named after its content: see `sat_tf.runtime.caches`.
-Records are read by `pread`, never mapped: the pages a random order touches stay the
-operating system's and do not count as this process's memory, however large the data.
+How a cache lies on disk, and is written, says `shards.py`. Records are read by `pread`,
+never mapped: the pages a random order touches stay the operating system's and do not
+count as this process's memory, however large the data.
 """
 
 import concurrent.futures
+import dataclasses
 import errno
-import json
+import functools
 import os
 import pathlib
-import shutil
 import weakref
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 import tqdm
 
 from sat_tf import images
-from sat_tf.runtime import caches, files
+from sat_tf.datasets import shards
+from sat_tf.runtime import caches
 
-_SHARD_BYTES = 64 * 2**20
 _READERS = 4
 
 
@@ -29,7 +29,7 @@ class ArrayCache:
     """Read access to a complete cache.
 
     Args:
-        directory: where `write` put it.
+        directory: where it was written.
 
     Attributes:
         record_shape, dtype: of one record.
@@ -50,7 +50,7 @@ class ArrayCache:
         self.dtype = np.dtype(manifest["dtype"])
         self._n_records = manifest["n_records"]
         self._per_shard = manifest["records_per_shard"]
-        self._record_bytes = _record_bytes(self.record_shape, self.dtype)
+        self._record_bytes = shards.record_bytes(self.record_shape, self.dtype)
         self._files = [
             os.open(caches.shard(self.directory, i), os.O_RDONLY)
             for i in range(caches.n_shards(manifest))
@@ -105,25 +105,17 @@ class ArrayCache:
             row, offset = row[n_read:], offset + n_read
 
 
-def write(
-    cache_dir, produce, *, n_records, record_shape, dtype, fingerprint, name="cache"
-):
+def write(cache_dir, produce, **content):
     """Write a cache, or the part of it that is not there yet, and open it.
 
-    A shard is written beside, flushed to disk and renamed: after a kill or a full
-    disk, the shards that are there are whole, and the same call goes on behind them.
+    After a kill or a full disk the same call goes on with the shards that are missing.
     Two processes that write the same cache at once both do the work.
 
     Args:
-        cache_dir: the folder for caches; made if need be. There, a folder of the same
-            content is used whatever it is called.
-        produce: `produce(start)` iterates over arrays `[b, *record_shape]`, the
-            records from number `start` on.
-        n_records: how many there are.
-        record_shape: of one record.
-        dtype: of the records.
-        fingerprint: JSON values; everything the content depends on, and nothing else.
-        name: what people call it: the folder's name begins with it.
+        cache_dir: the folder for caches; made if need be.
+        produce: `produce(start, stop)` iterates over arrays `[b, *record_shape]`, the
+            records from number `start` to before number `stop`.
+        content: see `shards.plan`.
 
     Returns:
         An `ArrayCache`.
@@ -132,190 +124,143 @@ def write(
         ValueError: `produce` makes records of another shape or not finite in `dtype`.
         OSError: the folder cannot be written, or the disk is full.
     """
-    dtype = np.dtype(dtype)
-    per_shard = max(1, _SHARD_BYTES // _record_bytes(record_shape, dtype))
-    manifest = {
-        "fingerprint": fingerprint,
-        "record_shape": list(record_shape),
-        "dtype": dtype.name,
-        "n_records": n_records,
-        "records_per_shard": per_shard,
-    }
-    directory = caches.folder(cache_dir, manifest, name)
-    try:
-        with caches.writing(directory):
-            missing = caches.missing_shards(directory, manifest)
-            if missing:
-                _write_shards(directory, produce, manifest, missing, name)
-            _write_manifest(directory, manifest)
-            return ArrayCache(directory)
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            "Expected a directory with room for the cache of "
-            f"{n_records * _record_bytes(record_shape, dtype) / 1e9:.2f} GB. "
-            f"Received: {error.strerror}. Make room, or choose another cache "
-            "directory, and run the same command again: complete shards are kept",
-            str(directory),
-        ) from error
+    return fill(shards.plan(cache_dir, **content), produce)
 
 
-def cache_pixels(split, size, mode, cache_dir):
-    """Cache the resized pixels of a split; uint8 `[H, W, 3]` per image.
+def fill(draft, produce):
+    """`write` for a `shards.Draft`."""
+    with draft.writing():
+        if missing := draft.missing:
+            shards.check_room([draft])
+            images = sum(stop - start for start, stop in map(draft.span, missing))
+            total = draft.manifest["n_records"]
+            options = {"total": total, "initial": total - images, "unit": "image"}
+            with tqdm.tqdm(desc=draft.name, **options) as progress:
+                for i in missing:
+                    draft.make(i, _counted(produce(*draft.span(i)), progress))
+        with draft.told():
+            draft.write_manifest()
+            return ArrayCache(draft.directory)
 
-    Args:
-        split: a `Split`.
-        size: height and width.
+
+def _counted(batches, progress):
+    for batch in batches:
+        yield batch
+        progress.update(len(batch))
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What is kept of every image.
+
+    Attributes:
+        name: for people.
+        size: height and width of the images.
         mode: as in `images.resize`.
-        cache_dir: the folder for caches.
-
-    Raises:
-        ValueError: an image that cannot be read or, with mode `none`, is of another
-            size.
+        record_shape, dtype: of a record.
+        of: float32 images `[b, *size, 3]` in 0..255 to records `[b, *record_shape]`.
+        made_by: string that names what `of` computes with; None: nothing.
+        batch_size: images per call of `of`.
     """
 
-    def produce(start):
-        for batch in _read(split, start, size, mode, 32):
-            yield tf.cast(tf.round(batch), tf.uint8)
+    name: str
+    size: tuple
+    mode: str
+    record_shape: tuple
+    dtype: str
+    of: Callable = dataclasses.field(repr=False)
+    made_by: str | None = None
+    batch_size: int = 32
 
-    return write(
-        cache_dir,
-        produce,
-        n_records=len(split),
-        record_shape=(*size, 3),
-        dtype="uint8",
-        fingerprint=_fingerprint(split, size, mode),
-        name=_name(split, "pixels", size, mode),
-    )
+    def draft(self, split, cache_dir):
+        """The `shards.Draft` of what is kept of a `Split`."""
+        data = pathlib.Path(split.name).resolve().name
+        height, width = self.size
+        fingerprint = {
+            "images": split.image_fingerprint,
+            "size": list(self.size),
+            "mode": self.mode,
+        }
+        if self.made_by is not None:
+            fingerprint["encoder"] = self.made_by
+        return shards.plan(
+            cache_dir,
+            n_records=len(split),
+            record_shape=self.record_shape,
+            dtype=self.dtype,
+            fingerprint=fingerprint,
+            name=f"{data}-{split.split}-{self.name}-{height}x{width}-{self.mode}",
+        )
+
+    def records(self, read_files, start, stop):
+        """Iterates over batches of records, from image `start` to before `stop`.
+
+        Images are decoded and resized in parallel with what is made of them.
+
+        Args:
+            read_files: see `Split`.
+
+        Raises:
+            ValueError: an image that cannot be read or, with mode `none`, is of another
+                size.
+        """
+        images.check_mode(self.mode)
+        enough = images.enough_for(self.size, self.mode)
+
+        def read(file):
+            pixels = images.decode(file["image"], enough)
+            return images.resize(pixels, self.size, self.mode)
+
+        decoded = read_files(start, stop).map(read, tf.data.AUTOTUNE)
+        try:
+            for batch in decoded.batch(self.batch_size).prefetch(2):
+                yield np.asarray(self.of(batch))
+                start += len(batch)
+        except tf.errors.InvalidArgumentError:
+            # TensorFlow does not say which image it was.
+            for file in read_files(start, stop).as_numpy_iterator():
+                name = file["file_name"].decode()
+                images.load(file["image"], self.size, self.mode, name=name)
+            raise
 
 
-def cache_features(
-    split, encode, *, record_shape, fingerprint, size, mode, cache_dir, batch_size=32
-):
-    """Cache what an encoder makes of a split; float16 `[L, D]` per image.
+def pixels(size, mode):
+    """The `Kind` of images that are kept as they are, resized: uint8 `[H, W, 3]`."""
 
-    Images are decoded and resized in parallel with the encoder.
+    def rounded(images):
+        return tf.cast(tf.round(images), tf.uint8)
+
+    return Kind("pixels", tuple(size), mode, (*size, 3), "uint8", rounded)
+
+
+def features(encode, *, record_shape, made_by, size, mode, **options):
+    """The `Kind` of what an encoder makes of images: float16 `[L, D]`.
 
     Args:
-        split: a `Split`.
         encode: float32 images `[b, H, W, 3]` in 0..255 to features `[b, L, D]`.
         record_shape: `(L, D)`.
-        fingerprint: string that names the encoder, its weights and its cut.
-        size: height and width of the encoder's images.
-        mode: as in `images.resize`.
-        cache_dir: the folder for caches.
-        batch_size: images per call of `encode`.
-
-    Raises:
-        ValueError: as `cache_pixels`.
+        made_by: string that names the encoder, its weights and its cut.
+        size, mode, options: see `Kind`.
     """
-
-    def produce(start):
-        for batch in _read(split, start, size, mode, batch_size):
-            yield np.asarray(encode(batch))
-
-    return write(
-        cache_dir,
-        produce,
-        n_records=len(split),
-        record_shape=record_shape,
-        dtype="float16",
-        fingerprint={**_fingerprint(split, size, mode), "encoder": fingerprint},
-        name=_name(split, "features", size, mode),
+    size = tuple(size)
+    return Kind(
+        "features", size, mode, record_shape, "float16", encode, made_by, **options
     )
 
 
-def _read(split, start, size, mode, batch_size):
-    """Float32 images `[b, *size, 3]` of a split, from image number `start` on."""
-    images.check_mode(mode)
-    enough = images.enough_for(size, mode)
+def keep(split, kind, cache_dir):
+    """The `ArrayCache` of what is kept of a split, written if need be.
 
-    def read(contents):
-        return images.resize(images.decode(contents, enough), size, mode)
+    Args:
+        split: a `Split`. kind: a `Kind`. cache_dir: the folder for caches.
 
-    batches = split.images.skip(start).map(read, tf.data.AUTOTUNE)
-    try:
-        for batch in batches.batch(batch_size).prefetch(2):
-            yield batch
-            start += len(batch)
-    except tf.errors.InvalidArgumentError:
-        # TensorFlow does not say which image it was.
-        files_left = split.images.skip(start).as_numpy_iterator()
-        for name, contents in zip(split.file_names[start:], files_left, strict=True):
-            images.load(contents, size, mode, name=name)
-        raise
+    Raises:
+        ValueError: see `Kind.records`. OSError: see `write`.
+    """
+    records = functools.partial(kind.records, split.read_files)
+    return fill(kind.draft(split, cache_dir), records)
 
 
 def _close(descriptors):
     for descriptor in descriptors:
         os.close(descriptor)
-
-
-def _fingerprint(split, size, mode):
-    return {"images": split.image_fingerprint, "size": list(size), "mode": mode}
-
-
-def _name(split, kind, size, mode):
-    data = pathlib.Path(split.name).resolve().name
-    return f"{data}-{split.split}-{kind}-{size[0]}x{size[1]}-{mode}"
-
-
-def _record_bytes(record_shape, dtype):
-    return int(np.prod(record_shape)) * dtype.itemsize
-
-
-def _write_shards(directory, produce, manifest, missing, name):
-    n_records, per_shard = manifest["n_records"], manifest["records_per_shard"]
-    dtype, shape = np.dtype(manifest["dtype"]), tuple(manifest["record_shape"])
-    # Shards complete in order, so all behind the first missing one are missing.
-    start = filled = missing[0] * per_shard
-    needed = (n_records - start) * _record_bytes(shape, dtype)
-    if shutil.disk_usage(directory).free < needed:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    shard = np.empty((per_shard, *shape), dtype)
-    progress = tqdm.tqdm(total=n_records, initial=start, desc=name, unit="image")
-    with progress:
-        for batch in produce(start):
-            batch = _checked(batch, shape, dtype)
-            progress.update(len(batch))
-            while len(batch):
-                at = filled % per_shard
-                part, batch = np.split(batch, [per_shard - at])
-                shard[at : at + len(part)] = part
-                filled += len(part)
-                if filled % per_shard == 0 or filled == n_records:
-                    _write_manifest(directory, manifest)
-                    path = caches.shard(directory, (filled - 1) // per_shard)
-                    _write_shard(path, shard[: at + len(part)])
-    if filled != n_records:
-        raise ValueError(
-            f"Expected {n_records} records. Received: {filled}. Read the split again: "
-            "its images changed meanwhile."
-        )
-
-
-def _checked(batch, shape, dtype):
-    with np.errstate(over="ignore"):
-        batch = np.asarray(batch).astype(dtype, copy=False)
-    finite = dtype.kind != "f" or np.isfinite(batch).all()
-    if batch.shape[1:] != shape or not finite:
-        raise ValueError(
-            f"Expected records of shape {shape}, finite in {dtype}. "
-            f"Received: shape={batch.shape[1:]}, finite={bool(finite)}. "
-            "Check the encoder and its weights."
-        )
-    return batch
-
-
-def _write_manifest(directory, manifest):
-    """Before the first shard: what fails until then leaves nothing behind."""
-    if not (directory / caches.MANIFEST).is_file():
-        with files.replacing(directory / caches.MANIFEST) as path:
-            path.write_text(json.dumps(manifest, indent=1), "utf-8")
-
-
-def _write_shard(path, records):
-    with files.replacing(path) as beside, open(beside, "wb") as file:
-        file.write(records)
-        file.flush()
-        os.fsync(file.fileno())

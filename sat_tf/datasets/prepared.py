@@ -5,6 +5,7 @@ as many at once, and reads captions where images alone are wanted.
 """
 
 import errno
+import functools
 import os
 
 import numpy as np
@@ -94,13 +95,32 @@ def no_split(name, split, known):
     )
 
 
-def images_of(builder, files):
-    """A `tf.data.Dataset` of the encoded images of some `FileInstruction`s."""
+def reader_of(builder, files):
+    """`Split.read_files` of some `FileInstruction`s; it needs no builder."""
+    name = _names(builder).get("file_name", "file_name")
+    return functools.partial(_read_files, builder.info.file_format, name, files)
 
-    def image(record):
-        return tf.io.parse_single_example(record, {"image": _TEXT})["image"]
 
-    return _records(builder, files).map(image, tf.data.AUTOTUNE)
+def _read_files(file_format, file_name, files, start=0, stop=None):
+    """The files of the images from `start` to before `stop`, or of all."""
+
+    def parse(record):
+        parsed = tf.io.parse_single_example(record, {"image": _TEXT, file_name: _TEXT})
+        return {"image": parsed["image"], "file_name": parsed[file_name]}
+
+    some = list(_between(files, start, stop))
+    return _records(file_format, some).map(parse, tf.data.AUTOTUNE)
+
+
+def _between(files, start, stop):
+    """The `FileInstruction`s of the records from `start` to before `stop`."""
+    for file in files:
+        first = max(start, 0)
+        last = file.take if stop is None else min(stop, file.take)
+        if first < last:
+            yield file.replace(skip=file.skip + first, take=last - first)
+        start -= file.take
+        stop = None if stop is None else stop - file.take
 
 
 def batches_of(builder, files):
@@ -134,7 +154,7 @@ def batches_of(builder, files):
             "edges": edges.flat_values,
         }
 
-    records = _records(builder, files).batch(_BATCH)
+    records = _records(builder.info.file_format, files).batch(_BATCH)
     return records.map(parse, tf.data.AUTOTUNE).prefetch(2)
 
 
@@ -143,8 +163,8 @@ def _names(builder):
     return getattr(builder, "AS_PREPARED", {})
 
 
-def _records(builder, files):
-    adapter = file_adapters.ADAPTER_FOR_FORMAT[builder.info.file_format]
+def _records(file_format, files):
+    adapter = file_adapters.ADAPTER_FOR_FORMAT[file_format]
     names = [file.filename for file in files]
     places = np.array([(file.skip, file.take) for file in files], np.int64)
     parts = tf.data.Dataset.from_tensor_slices((names, places))

@@ -34,7 +34,9 @@ class Split:
         regions: per image and caption, a tuple with one float32 `[n, 4]` of boxes
             (relative ymin, xmin, ymax, xmax; n = 0: it names no region) for each word
             of `vocabulary.tokenise`; or None where they are unknown.
-        images: `tf.data.Dataset` of encoded files (scalar strings), same order.
+        read_files: of `start` and `stop`, the files of these images alone, or of all,
+            same order: `tf.data.Dataset` of `image`, encoded, and `file_name` (scalar
+            strings). Can be sent to another machine.
         image_digests: int64 `[N]`, a hash of each encoded file.
         image_fingerprint: of `images` alone, wherever they lie and whatever is said
             of them.
@@ -47,7 +49,7 @@ class Split:
     file_names: collections.abc.Sequence
     captions: collections.abc.Sequence
     regions: collections.abc.Sequence
-    images: tf.data.Dataset = dataclasses.field(repr=False)
+    read_files: collections.abc.Callable = dataclasses.field(repr=False, compare=False)
     image_digests: np.ndarray = dataclasses.field(repr=False, compare=False)
     image_fingerprint: str
     fingerprint: str = ""
@@ -55,6 +57,11 @@ class Split:
 
     def __len__(self):
         return len(self.file_names)
+
+    @property
+    def images(self):
+        """`tf.data.Dataset` of all encoded files (scalar strings), same order."""
+        return self.read_files().map(lambda file: file["image"])
 
 
 def read_split(builder, name, split, cache_dir=None):
@@ -89,7 +96,7 @@ def read_split(builder, name, split, cache_dir=None):
         file_names=texts.Texts(kept["names"], kept["name_starts"]),
         captions=captions,
         regions=texts.Groups(regions, captions.starts),
-        images=prepared.images_of(builder, files),
+        read_files=prepared.reader_of(builder, files),
         image_digests=kept["images"][:, 0],
         image_fingerprint=fingerprints["images"],
         fingerprint=fingerprints["all"],

@@ -14,7 +14,6 @@ from sat_tf.decoding.explain import explain_features
 from sat_tf.decoding.generate import caption_features, encode
 from sat_tf.evaluation import captions as metrics
 from sat_tf.evaluation import figures, looks
-from sat_tf.presets.storage import named_weights
 from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.memory import keep_freed_memory
 
@@ -33,39 +32,48 @@ def cached_inputs(captioner, split, cache_dir, *, mirrored=False):
         an `ArrayCache` and the key `fit` knows it by: `annotations` or `image`.
     """
     encoder = captioner.encoder
+    kinds = kinds_of(encoder, functools.partial(encode, captioner), mirrored=mirrored)
+    plain, *others = [cache.keep(split, kind, cache_dir) for kind in kinds]
+    key = "image" if encoder.network.trainable else "annotations"
+    if not mirrored:
+        return plain, key
+    flipped = others[0].read if others else lambda rows: plain.read(rows)[:, :, ::-1]
+    return Mirrored(plain, flipped), key
+
+
+def kinds_of(encoder, encode, *, mirrored=False):
+    """What is cached of images for an encoder to be trained with, or behind.
+
+    Args:
+        encoder: an `Encoder`.
+        encode: what it computes, traced: images `[b, H, W, 3]` to features `[b, L, D]`.
+        mirrored: whether images are to be mirrored too.
+
+    Returns:
+        list of `cache.Kind`.
+    """
     size, mode = encoder.image_size, encoder.resize_mode
     if encoder.network.trainable:
-        pixels = cache.cache_pixels(split, size, mode, cache_dir)
-        if mirrored:
-            plain = pixels
-            pixels = Mirrored(plain, lambda rows: plain.read(rows)[:, :, ::-1])
-        return pixels, "image"
-    cached = functools.partial(
-        cache.cache_features,
-        split,
+        return [cache.pixels(size, mode)]
+    features = functools.partial(
+        cache.features,
         record_shape=(encoder.locations, encoder.size),
         size=size,
         mode=mode,
-        cache_dir=cache_dir,
     )
-    fingerprint = weights_fingerprint(captioner)
-    features = cached(functools.partial(encode, captioner), fingerprint=fingerprint)
+    fingerprint = weights_fingerprint(encoder)
+    kinds = [features(encode, made_by=fingerprint)]
     if mirrored:
-        other = cached(
-            lambda images: encode(captioner, images[:, :, ::-1]),
-            fingerprint=f"{fingerprint} mirrored",
-        )
-        features = Mirrored(features, other.read)
-    return features, "annotations"
+        made_by = f"{fingerprint} mirrored"
+        kinds.append(features(lambda x: encode(x[:, :, ::-1]), made_by=made_by))
+    return kinds
 
 
-def weights_fingerprint(captioner):
+def weights_fingerprint(encoder):
     """Of the trunk, how exactly it computes, and every weight in it."""
-    encoder = captioner.encoder
     digest = hashlib.sha256(f"{encoder.trunk} {encoder.compute_dtype}".encode())
-    for name, variable in named_weights(captioner).items():
-        if name.startswith("encoder/"):
-            digest.update(np.ascontiguousarray(variable.numpy()))
+    for variable in encoder.network.weights:
+        digest.update(np.ascontiguousarray(variable.numpy()))
     return digest.hexdigest()
 
 

@@ -182,6 +182,11 @@ def shard(folder, i):
     return folder / f"shard-{i:05d}.bin"
 
 
+def complaint(folder, i):
+    """The path of what kept a worker from making shard `i`, where something did."""
+    return shard(folder, i).with_suffix(".bad")
+
+
 def n_shards(manifest):
     """How many shards make a cache complete."""
     if "arrays" in manifest:  # written last, when they were there

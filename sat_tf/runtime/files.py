@@ -7,6 +7,7 @@ import os
 import pathlib
 import platform
 import sys
+import uuid
 
 IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .bmp .gif .webp .tif .tiff".split()
@@ -37,12 +38,13 @@ def replacing(path):
     """Yields a path beside `path` to write to, renamed to `path` at the end.
 
     A reader sees the old file or the new one, never half of it; after an
-    error the old file is untouched and the half-written one is removed.
+    error the old file is untouched and the half-written one is removed. Nobody else
+    writes to that path, on another machine either.
     The folder is made if need be.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield beside
         os.replace(beside, path)

@@ -43,15 +43,7 @@ def vocabulary_of(recipe, captions):
 def make_captioner(recipe, vocabulary, encoder_weights=None):
     """An untrained captioner of a vocabulary."""
     model = recipe.model
-    encoder = Encoder(
-        model.trunk,
-        weights=encoder_weights or model.encoder_weights,
-        image_size=model.image_size,
-        resize_mode=model.resize_mode,
-        # A trunk that starts from nothing has to learn, from the first stage on.
-        trainable=model.trunk == "convnet" and not Plan(recipe.stages).trains_the_trunk,
-        dtype=model.dtype,
-    )
+    encoder = Encoder(**encoder_options(recipe, encoder_weights))
     return ShowAttendTell(
         vocabulary,
         encoder=encoder,
@@ -66,6 +58,21 @@ def make_captioner(recipe, vocabulary, encoder_weights=None):
         rerankers=make_rerankers(recipe),
         dtype=model.dtype,
     )
+
+
+def encoder_options(recipe, encoder_weights=None):
+    """Arguments of the `Encoder` that training begins with, a dict."""
+    model = recipe.model
+    return {
+        "trunk": model.trunk,
+        "weights": encoder_weights or model.encoder_weights,
+        "image_size": tuple(model.image_size),
+        "resize_mode": model.resize_mode,
+        # A trunk that starts from nothing has to learn, from the first stage on.
+        "trainable": model.trunk == "convnet"
+        and not Plan(recipe.stages).trains_the_trunk,
+        "dtype": model.dtype,
+    }
 
 
 def make_estimator(recipe):

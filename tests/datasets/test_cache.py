@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import functools
 import json
 import os
 import pathlib
@@ -18,7 +19,7 @@ import pytest
 import tensorflow as tf
 
 from sat_tf import cli
-from sat_tf.datasets import cache
+from sat_tf.datasets import cache, shards
 from sat_tf.datasets.split import Split
 from sat_tf.runtime import caches
 
@@ -29,7 +30,7 @@ N = 50
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
     """Eight float16 records per shard."""
-    monkeypatch.setattr(cache, "_SHARD_BYTES", 8 * 4 * 8 * 2)
+    monkeypatch.setattr(shards, "_SHARD_BYTES", 8 * 4 * 8 * 2)
 
 
 def records(n=N):
@@ -37,11 +38,11 @@ def records(n=N):
     return rng.normal(size=[n, *SHAPE]).astype(np.float16)
 
 
-def batches(start, size=3, calls=None):
+def batches(start, stop, size=3, calls=None):
     if calls is not None:
         calls.append(start)
-    for i in range(start, N, size):
-        yield records()[i : i + size].astype(np.float32)
+    for i in range(start, stop, size):
+        yield records()[i : min(i + size, stop)].astype(np.float32)
 
 
 def write(cache_dir, produce=batches, **changes):
@@ -75,7 +76,7 @@ def test_outside_is_an_error(tmp_path, indices):
 def test_complete_cache_is_not_computed_again(tmp_path):
     write(tmp_path)
     calls = []
-    write(tmp_path, lambda start: batches(start, calls=calls))
+    write(tmp_path, lambda *span: batches(*span, calls=calls))
     assert not calls
 
 
@@ -91,12 +92,12 @@ def test_other_content_has_another_folder(tmp_path, change):
     write(tmp_path)
     before = content(tmp_path)
     shape = change.get("record_shape", SHAPE)
-    other = write(tmp_path, lambda start: [records().reshape(N, *shape)], **change)
+    other = write(tmp_path, lambda a, b: [records().reshape(N, *shape)[a:b]], **change)
     assert len(list(tmp_path.iterdir())) == 2
     assert before.items() <= content(tmp_path).items()
     np.testing.assert_array_equal(other.read(range(N)), records().reshape(N, *shape))
     calls = []
-    write(tmp_path, lambda start: batches(start, calls=calls))
+    write(tmp_path, lambda *span: batches(*span, calls=calls))
     assert not calls
 
 
@@ -104,7 +105,7 @@ def test_the_same_content_is_found_under_another_name(tmp_path):
     first = write(tmp_path, name="a/photos")
     calls = []
     again = write(
-        tmp_path, lambda start: batches(start, calls=calls), name="b/" + "ü" * 300
+        tmp_path, lambda *span: batches(*span, calls=calls), name="b/" + "ü" * 300
     )
     assert not calls and again.directory == first.directory
     assert first.directory.name.startswith("a_photos-")
@@ -112,7 +113,7 @@ def test_the_same_content_is_found_under_another_name(tmp_path):
 
 
 def test_what_fails_at_once_leaves_nothing(tmp_path):
-    def failing(start):
+    def failing(start, stop):
         yield records(3)
         raise ValueError("no image")
 
@@ -152,7 +153,7 @@ def test_incomplete_cache_is_not_opened(tmp_path):
 def test_lost_shards_are_written_again(tmp_path):
     caches.shard(write(tmp_path).directory, 2).unlink()
     calls = []
-    again = write(tmp_path, lambda start: batches(start, calls=calls))
+    again = write(tmp_path, lambda *span: batches(*span, calls=calls))
     assert calls == [16]
     np.testing.assert_array_equal(again.read(range(N)), records())
 
@@ -166,8 +167,8 @@ def test_truncated_shard_is_an_error_that_names_it(tmp_path):
 
 SLOWLY = """
 import sys, time, test_cache
-def slowly(start):
-    for batch in test_cache.batches(start):
+def slowly(*span):
+    for batch in test_cache.batches(*span):
         time.sleep(float(sys.argv[2]))
         yield batch
 test_cache.small()
@@ -177,7 +178,7 @@ test_cache.write(sys.argv[1], slowly)
 
 def small():
     """For other processes: small shards there, too."""
-    cache._SHARD_BYTES = 8 * 4 * 8 * 2
+    shards._SHARD_BYTES = 8 * 4 * 8 * 2
 
 
 def start(script, *arguments):
@@ -210,8 +211,8 @@ def test_kill_loses_no_complete_shard(tmp_path):
     (folder,) = tmp_path.iterdir()
     (folder / ".shard-00003.bin.1.tmp").write_bytes(b"half")  # as a kill leaves it
     calls = []
-    again = write(tmp_path, lambda start: batches(start, calls=calls))
-    assert calls == [8 * len(complete)]
+    again = write(tmp_path, lambda *span: batches(*span, calls=calls))
+    assert calls == list(range(8 * len(complete), N, 8))
     assert all(path.stat().st_mtime_ns == then for path, then in complete.items())
     np.testing.assert_array_equal(again.read(range(N)), records())
     assert not list(folder.glob(".*.tmp"))
@@ -235,15 +236,16 @@ def test_two_processes_write_one_cache(tmp_path):
     assert not half.is_file()
 
 
-def test_full_disk_keeps_complete_shards(tmp_path):
-    """A limit on the size of files stands for the full disk: the last shard is big."""
+def test_full_disk_keeps_complete_shards(tmp_path, monkeypatch):
+    """A limit on the size of files stands for the full disk."""
+    quiet = functools.partial(cache.tqdm.tqdm, disable=True)  # pytest has it in a file
+    monkeypatch.setattr(cache.tqdm, "tqdm", quiet)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def fills_up(start):
-        for i, batch in enumerate(batches(start)):
-            if i == 9:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-            yield batch
+    def fills_up(start, stop):
+        if start == 24:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        return batches(start, stop)
 
     try:
         with pytest.raises(OSError, match="complete shards are kept") as caught:
@@ -278,12 +280,23 @@ def test_unwritable_directory_is_a_clear_error(tmp_path):
 )
 def test_wrong_records_are_refused(tmp_path, batch, received):
     with pytest.raises(ValueError, match=received):
-        write(tmp_path, lambda start: [batch])
+        write(tmp_path, lambda *_: [batch])
 
 
 def test_too_few_records_are_refused(tmp_path):
     with pytest.raises(ValueError, match="Received: 2"):
-        write(tmp_path, lambda start: [records(2)])
+        write(tmp_path, lambda *_: [records(2)])
+
+
+def readable(files):
+    """As `Split.read_files`, of these files."""
+    names = [f"{20 * i}.png" for i in range(len(files))]
+
+    def read(start=0, stop=None):
+        chosen = {"image": files[start:stop], "file_name": names[start:stop]}
+        return tf.data.Dataset.from_tensor_slices(chosen)
+
+    return read
 
 
 def split(n=11):
@@ -296,14 +309,14 @@ def split(n=11):
         file_names=tuple(f"{value}.png" for value in values),
         captions=(("a word",),) * n,
         regions=((None,),) * n,
-        images=tf.data.Dataset.from_tensor_slices(files),
+        read_files=readable(files),
         image_digests=np.arange(n),
         image_fingerprint="f",
     )
 
 
 def test_pixels_of_a_split(tmp_path):
-    pixels = cache.cache_pixels(split(), (8, 12), "crop", tmp_path)
+    pixels = cache.keep(split(), cache.pixels((8, 12), "crop"), tmp_path)
     assert pixels.record_shape == (8, 12, 3) and pixels.dtype == np.uint8
     means = pixels.read(range(11)).mean((1, 2, 3))
     np.testing.assert_array_equal(means, np.arange(11) * 20)
@@ -315,7 +328,7 @@ def test_pixels_are_cached_by_what_they_are(tmp_path):
 
     def folder(size=(8, 8), mode="squash", **changes):
         changed = dataclasses.replace(split(), **changes)
-        return cache.cache_pixels(changed, size, mode, tmp_path).directory
+        return cache.keep(changed, cache.pixels(size, mode), tmp_path).directory
 
     first = folder()
     same = {"name": "b", "split": "test", "fingerprint": "of captions"}
@@ -333,24 +346,22 @@ def test_the_image_that_spoils_a_cache_is_named(tmp_path, start):
     of_one = split()
     files = list(of_one.images.as_numpy_iterator())
     files[start] = pictures.encode(pictures.plain(200, 9, 8), "PNG")
-    spoilt = dataclasses.replace(
-        of_one, images=tf.data.Dataset.from_tensor_slices(files)
-    )
+    spoilt = dataclasses.replace(of_one, read_files=readable(files))
     name = of_one.file_names[start]
     with pytest.raises(ValueError, match=rf"\(8, 8\).*{name}' of size \(9, 8\)"):
-        cache.cache_pixels(spoilt, (8, 8), "none", tmp_path)
+        cache.keep(spoilt, cache.pixels((8, 8), "none"), tmp_path)
     options = dict(record_shape=(2, 5), size=(8, 8), mode="none", batch_size=4)
-    options |= {"fingerprint": "mean", "cache_dir": tmp_path}
-    with pytest.raises(ValueError, match=rf"{name}' of size \(9, 8\)"):
-        cache.cache_features(spoilt, lambda x: tf.zeros([len(x), 2, 5]), **options)
-    files[start] = files[start][:-30]
-    spoilt = dataclasses.replace(
-        of_one, images=tf.data.Dataset.from_tensor_slices(files)
+    features = cache.features(
+        lambda x: tf.zeros([len(x), 2, 5]), made_by="zeros", **options
     )
+    with pytest.raises(ValueError, match=rf"{name}' of size \(9, 8\)"):
+        cache.keep(spoilt, features, tmp_path)
+    files[start] = files[start][:-30]
+    spoilt = dataclasses.replace(of_one, read_files=readable(files))
     with pytest.raises(ValueError, match=f"{name}', which breaks off"):
-        cache.cache_pixels(spoilt, (8, 8), "squash", tmp_path)
+        cache.keep(spoilt, cache.pixels((8, 8), "squash"), tmp_path)
     # What failed leaves nothing in the way of a second attempt.
-    cache.cache_pixels(of_one, (8, 8), "none", tmp_path)
+    cache.keep(of_one, cache.pixels((8, 8), "none"), tmp_path)
 
 
 def test_features_of_a_split(tmp_path):
@@ -362,15 +373,13 @@ def test_features_of_a_split(tmp_path):
 
     options = dict(record_shape=(2, 5), size=(8, 8), mode="squash", batch_size=4)
     for _ in range(2):
-        features = cache.cache_features(
-            split(), encode, fingerprint="mean", cache_dir=tmp_path, **options
-        )
+        kind = cache.features(encode, made_by="mean", **options)
+        features = cache.keep(split(), kind, tmp_path)
     assert calls == [(4, 8, 8, 3), (4, 8, 8, 3), (3, 8, 8, 3)]
     expected = np.broadcast_to(np.arange(11)[:, None, None] * 10, [11, 2, 5])
     np.testing.assert_array_equal(features.read(range(11)), expected)
-    cache.cache_features(
-        split(), encode, fingerprint="other", cache_dir=tmp_path, **options
-    )
+    kind = cache.features(encode, made_by="other", **options)
+    cache.keep(split(), kind, tmp_path)
     assert len(calls) == 6 and len(list(tmp_path.iterdir())) == 2
     manifest = json.loads((features.directory / "manifest.json").read_text())
     assert manifest["fingerprint"]["mode"] == "squash"
@@ -436,11 +445,11 @@ def test_opening_a_cache_is_using_it(tmp_path):
 
 def test_reading_keeps_memory_flat(tmp_path, monkeypatch):
     """Reading 64 MB in random order leaves almost nothing resident."""
-    monkeypatch.setattr(cache, "_SHARD_BYTES", 2**24)
+    monkeypatch.setattr(shards, "_SHARD_BYTES", 2**24)
     row = np.ones([1, 2**20], np.uint8)
     big = cache.write(
         tmp_path,
-        lambda start: (row for _ in range(start, 64)),
+        lambda start, stop: (row for _ in range(start, stop)),
         n_records=64,
         record_shape=(2**20,),
         dtype="uint8",

@@ -29,7 +29,7 @@ def records(tmp_path_factory):
     """A cache whose record i is filled with i."""
     return cache.write(
         tmp_path_factory.mktemp("records"),
-        lambda start: (np.full([1, 2, 3], i) for i in range(start, 30)),
+        lambda *span: (np.full([1, 2, 3], i) for i in range(*span)),
         n_records=30,
         record_shape=(2, 3),
         dtype="float16",

@@ -49,7 +49,12 @@ def made_split(captions=None, known=True, n=5, shape=(64, 64)):
             tuple(words(text) if known else None for text in texts)
             for texts in captions
         ),
-        images=tf.data.Dataset.from_tensor_slices([picture(i) for i in range(n)]),
+        read_files=lambda start=0, stop=n: tf.data.Dataset.from_tensor_slices(
+            {
+                "image": [picture(i) for i in range(start, stop)],
+                "file_name": [f"{i}.png" for i in range(start, stop)],
+            }
+        ),
         image_digests=np.arange(n),
         image_fingerprint=f"made {shape}",
     )

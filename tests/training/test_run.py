@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import types
 
 import numpy as np
 import own_run
@@ -11,6 +12,7 @@ from own_run import STEPS
 from quick_run import HARD, vector_of
 
 from sat_tf import cli
+from sat_tf.runtime import files
 from sat_tf.training.run import Run
 
 
@@ -51,10 +53,12 @@ def test_a_full_disk_leaves_the_last_checkpoint(
         if progress.step == STEPS - 1:
             beside = self.folder / file
             beside.parent.mkdir(exist_ok=True)
-            beside = beside.with_name(f".{beside.name}.{os.getpid()}.tmp")
+            beside = beside.with_name(f".{beside.name}.4711.tmp")
             beside.symlink_to("/dev/full")
 
     monkeypatch.setattr(Run, "save_checkpoint", fills)
+    named = types.SimpleNamespace(hex="4711")
+    monkeypatch.setattr(files, "uuid", types.SimpleNamespace(uuid4=lambda: named))
     with pytest.raises(OSError, match="Expected room in the folder") as error:
         quick.train(tmp_path / "full", HARD)
     assert error.value.errno == errno.ENOSPC

@@ -128,7 +128,7 @@ def test_mirrored_records_are_of_an_image_or_its_mirror_image(
     captioner.compile(optimizer="adam")
     split, size = loaded("own", "train"), captioner.encoder.image_size
     rows = np.arange(len(split))
-    pixels = cache.cache_pixels(split, size, "squash", tmp_path).read(rows)
+    pixels = cache.keep(split, cache.pixels(size, "squash"), tmp_path).read(rows)
     wanted = [pixels, pixels[:, :, ::-1]]
     if key == "image":
         captioner.fine_tune()

@@ -119,7 +119,7 @@ def programs():
 def train(encoder, key, shape):
     records = cache.write(
         tempfile.mkdtemp(),
-        lambda start: (np.full([1, *shape], i, "uint8") for i in range(start, 25)),
+        lambda *span: (np.full([1, *shape], i, "uint8") for i in range(*span)),
         n_records=25, record_shape=shape, dtype="uint8", fingerprint={},
     )
     sizes = {"embedding_size": 4, "hidden_size": 5, "attention_size": len(key)}
