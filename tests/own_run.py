@@ -102,9 +102,13 @@ def sat_tf_process(*arguments, code=None, **options):
     return subprocess.Popen(
         [sys.executable, *run, *map(str, arguments)],
         cwd=workplace(),
-        env=environment(),
         text=True,
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+        **{
+            "env": environment(),
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            **options,
+        },
     )
 
 

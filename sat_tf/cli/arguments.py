@@ -2,6 +2,7 @@
 
 import argparse
 
+from sat_tf.engines import ENGINES
 from sat_tf.reranking import RERANKERS
 
 ATTENTION = ("argmax", "sample", "expected")
@@ -37,6 +38,17 @@ def add_encoder_weights(command):
         "--encoder-weights",
         metavar="PATH",
         help="weights of the encoder, instead of a download",
+    )
+
+
+def add_engine(command):
+    """`--engine`, whose own options are all that the command does not know."""
+    command.add_argument(
+        "--engine", choices=ENGINES, default="beam", help="(%(default)s)"
+    )
+    command.epilog = (
+        "All other options are Apache Beam's (--runner=DataflowRunner ...), or, of the "
+        "engine spark, --master=URL and --conf=NAME=VALUE."
     )
 
 

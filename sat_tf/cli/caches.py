@@ -27,9 +27,13 @@ def run(args):
         return
     size = sum(cache.bytes for cache in found)
     print(f"{cache_dir}: {len(found)} caches, {size / 1e6:,.1f} MB")
-    for cache in found:
-        print(
-            f"  {cache.bytes / 1e6:10,.1f} MB  {cache.images:7} images  "
-            f"{cache.last_used:%Y-%m-%d %H:%M}  {cache.name}"
-            f"{'' if cache.complete else '  (incomplete)'}"
-        )
+    print("".join(f"{line(cache)}\n" for cache in found), end="")
+
+
+def line(cache):
+    """What people are told of a `Found`."""
+    return (
+        f"  {cache.bytes / 1e6:10,.1f} MB  {cache.images:7} images  "
+        f"{cache.last_used:%Y-%m-%d %H:%M}  {cache.name}"
+        f"{'' if cache.complete else '  (incomplete)'}"
+    )

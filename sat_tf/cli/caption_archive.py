@@ -3,7 +3,6 @@
 import json
 
 from sat_tf.cli import arguments
-from sat_tf.engines import ENGINES
 
 STOPPED = "What was written is whole; the same command goes on where this one stopped."
 # Options that this command does not know are the engine's.
@@ -30,9 +29,7 @@ def add_arguments(parser):
         metavar="PREFIX",
         help="what the names of all files of the output begin with",
     )
-    parser.add_argument(
-        "--engine", choices=ENGINES, default="beam", help="(%(default)s)"
-    )
+    arguments.add_engine(parser)
     parser.add_argument(
         "--batch-size",
         type=int,
@@ -48,10 +45,6 @@ def add_arguments(parser):
         help="images in a file of the output (%(default)s)",
     )
     arguments.add_json(parser)
-    parser.epilog = (
-        "All other options are Apache Beam's (--runner=DataflowRunner ...), or, of the "
-        "engine spark, --master=URL and --conf=NAME=VALUE."
-    )
 
 
 def run(args):

@@ -14,6 +14,7 @@ COMMANDS = {
     "explain": "sat_tf.cli.explain",
     "evaluate": "sat_tf.cli.evaluate",
     "check-data": "sat_tf.cli.check_data",
+    "cache-features": "sat_tf.cli.cache_features",
     "caches": "sat_tf.cli.caches",
     "export": "sat_tf.cli.export",
     "serve": "sat_tf.cli.serve",

@@ -330,6 +330,7 @@ NEEDS = {
     r" --remove NAME": "tests/cli removes caches of its own",
     r"docs/images/dog.jpg": "it draws the README's picture anew",
     r"--strategy mirrored": "two devices; tests/test_replicas.py has them",
+    r"^sat-tf cache-features": "machines that share a folder; tests/training has some",
     r"^sat-tf caption-archive": "an archive or a cluster; tests/archive has small ones",
     r"caption (a.jpg b.jpg|photos/|list.txt)$": "files; tests/cli has such",
     r"--strategy multi_worker": "two processes; tests/training starts them",
