@@ -1,6 +1,6 @@
 """What caches lie on disk: found, locked and removed without TensorFlow.
 
-A cache is a folder of shards, see `datasets.cache`, or of arrays, see
+A cache is a folder of shards, see `datasets.shards`, or of arrays, see
 `datasets.arrays`, and a manifest. Its name ends in a fingerprint of all that its
 content depends on: other content has another folder, and no cache is ever stale.
 """

@@ -4,7 +4,6 @@ import importlib.util
 import json
 import os
 import pathlib
-import sys
 
 import archived
 import pytest
@@ -200,26 +199,7 @@ def test_a_saved_model_that_is_no_captioner_is_refused(tmp_path):
         models.ready(found, str(tmp_path / "out"))
 
 
-# ------------------------------------------------------------------------- the engines
-
-
-@pytest.mark.parametrize(
-    "engine, library", [("beam", "apache_beam"), ("spark", "pyspark")]
-)
-def test_an_engine_that_is_missing_says_how_to_install_it(engine, library, monkeypatch):
-    monkeypatch.setitem(sys.modules, library, None)
-    monkeypatch.delitem(sys.modules, f"sat_tf.engines.{engine}", raising=False)
-    with pytest.raises(ImportError, match=rf"pip install 'sat_tf\[{engine}\]'"):
-        running.open_engine(engine, [])
-
-
-@needs_beam
-def test_options_that_nobody_knows_are_refused(capsys):
-    with pytest.raises(ValueError, match="--runer. Did you mean --runner?"):
-        running.open_engine("beam", ["--runer=FlinkRunner"])
-    with pytest.raises(SystemExit, match="2"):
-        cli.main(["caption", "a.jpg", "--runner=FlinkRunner"])
-    assert "unrecognized arguments: --runner=FlinkRunner" in capsys.readouterr().err
+# -------------------------------------------------------------------------- the engine
 
 
 def test_an_engine_that_gives_up_keeps_what_is_finished(here, monkeypatch):
