@@ -74,10 +74,6 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC, skip_registration=
         with quiet():  # TFDS warns of a configuration it does not know
             return cls(config=config, data_dir=data_dir)
 
-    def __setstate__(self, state):
-        with quiet():  # as above, on the machine that it was sent to
-            super().__setstate__(state)
-
     def _info(self):
         return self.dataset_info_from_configs(
             features=schema.features(),

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import os
-import pathlib
 import random
 from collections.abc import Callable
 from typing import NamedTuple
@@ -82,10 +81,13 @@ def cache_inputs(
     building.check(recipe)
     runs = running.open_engine(engine, engine_options)
     trunk = _trunk(recipe, encoder_weights, seed)
-    cache_dir = pathlib.Path(cache_dir or caches.default_cache()).absolute()
+    cache_dir = files.on_disk(
+        cache_dir or caches.default_cache(), "a folder for caches"
+    ).absolute()
+    found = load(data, tuple(splits), data_dir=data_dir, cache_dir=cache_dir)
     sources = [
         Source(kind.draft(split, cache_dir), split.read_files)
-        for split in load(data, tuple(splits), data_dir=data_dir)
+        for split in found
         for kind in _kinds_read(recipe, trunk, split)
     ]
     with contextlib.ExitStack() as inside:
