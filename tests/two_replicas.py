@@ -17,7 +17,7 @@ from toy import WORDS, batch, toy
 
 from sat_tf import Encoder, ShowAttendTell, cli
 from sat_tf.estimators import ESTIMATORS, Reinforce, Rloo, Soft
-from sat_tf.model import attention
+from sat_tf.model import fused
 from sat_tf.reranking.alignment import Alignment
 from sat_tf.reranking.detection import Detection
 from sat_tf.training import callbacks, strategies
@@ -377,7 +377,10 @@ def main():
     )
     found = {"apart": {"graph": apart("graph", two)}}
     found["apart"]["see"] = furthest(seen(two), seen(None))
-    attention._fused_scores = attention._scores  # to compile takes longer than the rest
+    # To compile takes longer than the rest.
+    for name, compiled in list(vars(fused).items()):
+        if hasattr(compiled, "python_function"):
+            setattr(fused, name, compiled.python_function)
     found["apart"] |= {name: apart(name, two) for name in CASES if name != "graph"}
     found |= {"draws": draws(two), "refused": refused(two), "run": run()}
     found["refused"]["two strategies"] = mixed_up()

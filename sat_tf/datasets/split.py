@@ -111,16 +111,25 @@ def _origin(builder, files):
     how captions become words.
     """
     with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
-        stats = list(pool.map(tf.io.gfile.stat, [file.filename for file in files]))
+        stats = list(pool.map(_size_and_time, [file.filename for file in files]))
     return {
         "layout": _LAYOUT,
         "words": hashlib.sha256(inspect.getsource(vocabulary).encode()).hexdigest(),
         "data": os.fspath(builder.data_path),
         "records": [
-            [os.path.basename(f.filename), f.skip, f.take, s.length, s.mtime_nsec]
-            for f, s in zip(files, stats, strict=True)
+            [os.path.basename(f.filename), f.skip, f.take, *stat]
+            for f, stat in zip(files, stats, strict=True)
         ],
     }
+
+
+def _size_and_time(path):
+    """Bytes of a file, and when it was written, nanoseconds."""
+    if "://" not in path:  # TensorFlow's nanoseconds are whole seconds here
+        stat = os.stat(path)
+        return stat.st_size, stat.st_mtime_ns
+    stat = tf.io.gfile.stat(path)
+    return stat.length, stat.mtime_nsec
 
 
 def _write(growing, batches):

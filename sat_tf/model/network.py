@@ -196,10 +196,14 @@ class Network(keras.layers.Layer):
         def weight(layer, name="kernel"):
             return tf.cast(tf.convert_to_tensor(getattr(layer, name)), hidden.dtype)
 
+        def of_locations(x):
+            # What is compiled has to know how many there are, whoever made the batch.
+            return tf.ensure_shape(x, [None, self.encoder.locations, None])
+
         return recurrence.Inputs(
             gates_word=tf.transpose(decoder.gates_word(embedded), [1, 0, 2]),
-            annotations=memory["annotations"],
-            projection=memory["projection"],
+            annotations=of_locations(memory["annotations"]),
+            projection=of_locations(memory["projection"]),
             hidden=hidden,
             cell=cell,
             query=weight(attention.query),

@@ -141,7 +141,7 @@ train(Encoder("none", features_shape=(2, 2, 3)), "annotations", (4, 3))
 
 
 def test_xla_compiles_once_for_uneven_photographs(tmp_path):
-    """f_att, its gradient and the update: three programs, and one trace of all."""
+    """e^2p, f_att, its three gradients, the update: six programs, one trace of all."""
     flags = f"{os.environ['XLA_FLAGS']} --xla_dump_to={tmp_path} --xla_dump_hlo_as_text"
     done = subprocess.run(
         [sys.executable, "-c", UNEVEN, str(tmp_path)],
@@ -151,4 +151,4 @@ def test_xla_compiles_once_for_uneven_photographs(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     found = [line for line in done.stdout.splitlines() if line.startswith("found")]
-    assert found == ["found image 3 1", "found annotations 3 1"]
+    assert found == ["found image 6 1", "found annotations 6 1"]
