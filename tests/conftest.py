@@ -1,6 +1,7 @@
 """Settings that every test shares."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -21,6 +22,13 @@ if "SAT_TF_CACHE" not in os.environ:  # what is kept of data is of these tests a
 def pytest_collection_modifyitems(items):
     """The longest file first, or one worker runs it while the other has no work."""
     items.sort(key=lambda item: item.path.name != "test_notebooks.py")
+
+
+def pytest_collection_finish():
+    """Cycles are looked for less often: of graphs they are many, and take a tenth."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 10, 10)
 
 
 @pytest.fixture(autouse=True)

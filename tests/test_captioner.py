@@ -651,8 +651,9 @@ def test_detection_learns_what_is_said_and_tells_nobody():
             tf.convert_to_tensor(a), tf.convert_to_tensor(b), atol=1e-6
         )
     model.compile(keras.optimizers.Adam(0.03))
+    step = tf.function(model.train_step, autograph=False)
     for _ in range(200):
-        model.train_step(data)
+        step(data)
     detected = detection.evidence(model.encoder(data["annotations"])).numpy()
     for row, tokens in zip(detected, data["tokens"].numpy(), strict=True):
         said = np.isin(np.arange(len(row)), tokens[tokens > 0])
