@@ -16,16 +16,25 @@ from sat_tf.datasets import scenes, scenes_drawing
 SAVED_MODELS = pathlib.Path(__file__).parents[2] / "saved_models"
 
 
-def test_scenes_hard_looks_where_it_speaks():
+@pytest.fixture(scope="module")
+def scenes_hard():
+    return ShowAttendTell.from_preset("scenes_hard")
+
+
+@pytest.fixture(scope="module")
+def exported():
+    return tf.saved_model.load(str(SAVED_MODELS / "scenes_hard" / "1"))
+
+
+def test_scenes_hard_looks_where_it_speaks(scenes_hard):
     """Its card says 98 % and 95 % of 500; two standard errors of 100 are allowed."""
-    captioner = ShowAttendTell.from_preset("scenes_hard")
     drawn = [scenes.scene("test", index) for index in range(100)]
     pixels = np.stack([scenes.render(scene) for scene in drawn])
-    captions = captioner.generate(pixels, decoder="beam", beam=3)
+    captions = scenes_hard.generate(pixels, decoder="beam", beam=3)
     names = [scene.file_name for scene in drawn]
     texts = [caption.caption for caption in captions]
     looks = [caption.locations for caption in captions]
-    pointing = scenes.pointing_accuracy(texts, looks, captioner.grid, names)
+    pointing = scenes.pointing_accuracy(texts, looks, scenes_hard.grid, names)
     assert pointing > 0.95
     assert scenes.caption_accuracy(texts, names) > 0.90
 
@@ -60,12 +69,11 @@ def test_flickr8k_hard_and_its_trunk_are_small():
 
 
 @pytest.mark.parametrize("size", [(112, 112), (300, 200), (48, 64)])
-def test_the_exported_scenes_hard_takes_images_of_any_size(size):
+def test_the_exported_scenes_hard_takes_images_of_any_size(size, exported, scenes_hard):
     """As the README has it: the folder in saved_models, and a photograph."""
     contents = encode(picture(*size), "JPEG")
-    model = tf.saved_model.load(str(SAVED_MODELS / "scenes_hard" / "1"))
-    answer = model.signatures["serving_default"](image_bytes=tf.constant([contents]))
-    (said,) = ShowAttendTell.from_preset("scenes_hard").generate([contents])
+    answer = exported.signatures["serving_default"](image_bytes=tf.constant([contents]))
+    (said,) = scenes_hard.generate([contents])
     assert answer["error"][0] == b""
     assert answer["caption"][0].numpy().decode() == said.caption != ""
 
