@@ -58,13 +58,15 @@ def evidence_of(captioner, features):
 
 
 # In one batch, and in two, which pull to and fro and take longer to settle: from any
-# initial weights the largest error is then about 0.005.
-@pytest.mark.parametrize(("images", "passes"), [(50, 100), (2, 400)])
-def test_learns_which_words_are_said_where(images, passes, monkeypatch):
+# initial weights the largest error is then about 0.006.
+@pytest.mark.parametrize(
+    ("images", "passes", "rate"), [(50, 100, 0.02), (2, 150, 0.06)]
+)
+def test_learns_which_words_are_said_where(images, passes, rate, monkeypatch):
     """Its evidence becomes log p(word | location) / p(word), as one counts them."""
     monkeypatch.setattr(grounding, "IMAGES", images)
     monkeypatch.setattr(grounding, "PASSES", passes)
-    monkeypatch.setattr(grounding, "RATE", 0.02)
+    monkeypatch.setattr(grounding, "RATE", rate)
     captioner = toy(rerankers=[Grounding(256)])
     inputs = Inputs(captioner)
     (head,) = captioner.rerankers
