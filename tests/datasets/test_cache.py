@@ -288,6 +288,12 @@ def test_too_few_records_are_refused(tmp_path):
         write(tmp_path, lambda *_: [records(2)])
 
 
+@pytest.fixture
+def of_images(monkeypatch):
+    """Six images of 8 x 8 pixels per shard, so that eleven are in two."""
+    monkeypatch.setattr(shards, "_SHARD_BYTES", 6 * 8 * 8 * 3)
+
+
 def readable(files):
     """As `Split.read_files`, of these files."""
     names = [f"{20 * i}.png" for i in range(len(files))]
@@ -315,19 +321,20 @@ def split(n=11):
     )
 
 
-def test_pixels_of_a_split(tmp_path):
+def test_pixels_of_a_split(of_images, tmp_path):
     pixels = cache.keep(split(), cache.pixels((8, 12), "crop"), tmp_path)
     assert pixels.record_shape == (8, 12, 3) and pixels.dtype == np.uint8
     means = pixels.read(range(11)).mean((1, 2, 3))
     np.testing.assert_array_equal(means, np.arange(11) * 20)
+    assert len(list(pixels.directory.glob("shard-*"))) == 3
     assert pixels.directory.name.startswith("own_data-train_11_-pixels-8x12-crop-")
 
 
-def test_pixels_are_cached_by_what_they_are(tmp_path):
+def test_pixels_are_cached_by_what_they_are(of_images, tmp_path):
     """Not by where they lie, what their split is called or what is said of them."""
 
     def folder(size=(8, 8), mode="squash", **changes):
-        changed = dataclasses.replace(split(), **changes)
+        changed = dataclasses.replace(split(3), **changes)
         return cache.keep(changed, cache.pixels(size, mode), tmp_path).directory
 
     first = folder()
@@ -342,7 +349,7 @@ def test_pixels_are_cached_by_what_they_are(tmp_path):
 
 
 @pytest.mark.parametrize("start", [0, 9])
-def test_the_image_that_spoils_a_cache_is_named(tmp_path, start):
+def test_the_image_that_spoils_a_cache_is_named(of_images, tmp_path, start):
     of_one = split()
     files = list(of_one.images.as_numpy_iterator())
     files[start] = pictures.encode(pictures.plain(200, 9, 8), "PNG")
