@@ -76,8 +76,7 @@ def explain(captioner, features, tokens):
     Returns:
         `Explained`.
     """
-    rule = captioner.options().attention
-    rule = "expected" if rule == "expected" else "argmax"
+    rule = _rule(captioner)
     log_p_word, alpha, states = _spoken(captioner.network, features, tokens, rule)
     locating = [each for each in captioner.rerankers if each.locates]
     if locating:
@@ -98,6 +97,27 @@ def explain(captioner, features, tokens):
         log_p_word=log_p_word * word,
         alpha=alpha * word[..., None],
     )
+
+
+def from_everywhere(captioner, features, tokens):
+    """Attention before each word of captions, and the word spoken from every location.
+
+    Args:
+        captioner: a `ShowAttendTell`.
+        features: `[B, L, D]`. tokens: int32 `[B, T]`, `<pad>` after the last word.
+
+    Returns:
+        log alpha_ti and log p(y_t | s_t = i, h_{t-1}, a), both `[B, T, L]` nats.
+    """
+    network = captioner.network
+    _, alpha, states = _spoken(network, features, tokens, _rule(captioner))
+    log_p = _from_everywhere(network, network.annotations(features), tokens, states)
+    return tf.math.log(alpha), log_p
+
+
+def _rule(captioner):
+    """Where it looks while it is told the words: as it decodes, but never at random."""
+    return "expected" if captioner.options().attention == "expected" else "argmax"
 
 
 def _spoken(network, features, tokens, rule):

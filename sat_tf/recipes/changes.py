@@ -14,7 +14,7 @@ CHOICES = ("estimator", "model.initial_state")
 # A recipe may have any of these, and one that is taken out is gone.
 LISTS = ("stages", "model.rerankers")
 # Where a stage comes that a recipe has not got; others come last.
-USUAL = ("see", "warm_up", "train", "fine_tune", "fit_rerankers")
+USUAL = ("see", "warm_up", "train", "fine_tune", "fit_rerankers", "fit_temperature")
 
 
 def changed(content, changes):

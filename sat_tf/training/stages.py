@@ -7,6 +7,7 @@ order, and for how long.
 from sat_tf.estimators import Soft
 from sat_tf.recipes.base import make
 from sat_tf.training import strategies
+from sat_tf.training.temperature import fit_temperature
 
 
 class Stage:
@@ -134,12 +135,30 @@ class FitRerankers(Stage):
         return bool(waiting)
 
 
+class FitTemperature(Stage):
+    """How sure attention is, see `fit_temperature`, of a captioner that takes the best.
+
+    One that looks at a location drawn from alpha, or at all of them, has learned it.
+    """
+
+    def __init__(self):
+        super().__init__()
+
+    def finish(self, captioner, inputs, key, captions, *, seed, verbose):
+        """Scales f_att; what has been scaled already stays as it is."""
+        if captioner.options().attention != "argmax":
+            return False
+        options = {"seed": seed, "verbose": verbose}
+        return fit_temperature(captioner, inputs, key, captions, **options) != 1
+
+
 STAGES = {
     "see": See,
     "warm_up": WarmUp,
     "train": Train,
     "fine_tune": FineTune,
     "fit_rerankers": FitRerankers,
+    "fit_temperature": FitTemperature,
 }
 
 
