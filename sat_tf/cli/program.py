@@ -9,6 +9,7 @@ COMMANDS = {
     "demo": "sat_tf.cli.demo",
     "train": "sat_tf.cli.train",
     "teach": "sat_tf.cli.teach",
+    "tune-trunk": "sat_tf.cli.tune_trunk",
     "caption": "sat_tf.cli.caption",
     "caption-archive": "sat_tf.cli.caption_archive",
     "explain": "sat_tf.cli.explain",

@@ -89,10 +89,13 @@ class Alignment(Reranker):
             self.input_dropout, name="drop_channels"
         )
         self.drop_hidden = keras.layers.Dropout(self.dropout, name="drop_hidden")
-        # In `fit`, and only there; a loaded one is frozen already, and then that does
-        # not reach its layers.
-        self.trainable = self.hidden.trainable = self.words.trainable = False
+        self.learn(False)
         self.built = True
+
+    def learn(self, learns):
+        """Says whether the words are learned now: only by what asks for it."""
+        # A loaded layer is frozen already, and then that does not reach its layers.
+        self.trainable = self.hidden.trainable = self.words.trainable = learns
 
     def call(self, annotations, training=False):
         """Annotations `[B, L, D]` -> float32 logits `[B, V]`: captions have a word."""
@@ -154,11 +157,11 @@ class Alignment(Reranker):
 
     def fit(self, captioner, inputs, key, captions, *, seed=17, verbose="auto"):
         """Learns the words of the captions of images, from the images as wholes."""
-        bags = _Bags(captioner, inputs, key, captions, seed)
+        bags = Bags(captioner, inputs, key, captions, seed)
         share = bags.share()
         self.share.assign(share)
         self.words.bias.assign(np.log(np.maximum(share, RARE)))  # as any image's
-        self.trainable = self.hidden.trainable = self.words.trainable = True
+        self.learn(True)
         encoder, steps = captioner.encoder, PASSES * len(bags)
         trainer = keras.Sequential(
             [keras.Input((encoder.locations, encoder.size)), self]
@@ -167,11 +170,11 @@ class Alignment(Reranker):
             optimizer=keras.optimizers.Adam(
                 keras.optimizers.schedules.CosineDecay(RATE, steps, 0.02)
             ),
-            loss=_cross_entropy,
+            loss=cross_entropy,
             jit_compile=False,
         )
         trainer.fit(bags, epochs=PASSES, shuffle=False, verbose=verbose)
-        self.trainable = self.hidden.trainable = self.words.trainable = False
+        self.learn(False)
 
     def get_config(self):
         """Constructor arguments."""
@@ -205,14 +208,22 @@ def _neighbours(telling):
     return tf.linalg.set_diag(weights, tf.ones_like(telling))
 
 
-def _cross_entropy(shares, logits):
-    """Of all words; their mean would be of another size in every vocabulary."""
+def cross_entropy(shares, logits):
+    """Binary, of all words, `[B, V]` -> `[B]` nats.
+
+    Their mean would be of another size in every vocabulary.
+    """
     each = tf.nn.sigmoid_cross_entropy_with_logits(shares, logits)
     return tf.reduce_sum(each, axis=-1)
 
 
-class _Bags(ImageBatches):
-    """Images, and which share of the captions of each has which word."""
+class Bags(ImageBatches):
+    """Images, and which share of the captions of each has which word.
+
+    Args:
+        captioner, inputs, key, seed: see `ImageBatches`.
+        captions: per image, its captions.
+    """
 
     def __init__(self, captioner, inputs, key, captions, seed):
         super().__init__(captioner, inputs, key, IMAGES, seed)

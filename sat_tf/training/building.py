@@ -3,6 +3,7 @@
 import dataclasses
 
 import keras
+import numpy as np
 
 from sat_tf import reranking
 from sat_tf.captioner import ShowAttendTell
@@ -21,6 +22,7 @@ from sat_tf.vocabulary import Vocabulary
 
 DTYPES = ("float32", "mixed_bfloat16")
 OPTIMIZERS = ("adam", "rmsprop")
+SAMPLE = 512  # images whose features the encoder is standardised by
 
 
 def build(recipe, captions, *, encoder_weights=None):
@@ -73,6 +75,13 @@ def encoder_options(recipe, encoder_weights=None):
         and not Plan(recipe.stages).trains_the_trunk,
         "dtype": model.dtype,
     }
+
+
+def standardise(encoder, features, seed):
+    """Adapts an encoder to some of the features `[B, L, D]` that a cache has."""
+    size = min(SAMPLE, len(features))
+    sample = np.random.default_rng(seed).choice(len(features), size)
+    encoder.adapt(features.read(np.sort(sample)))
 
 
 def make_estimator(recipe):

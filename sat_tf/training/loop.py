@@ -6,7 +6,6 @@ import pathlib
 import sys
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from sat_tf.captioner import ShowAttendTell
@@ -23,8 +22,6 @@ from sat_tf.training.run import Run
 from sat_tf.training.stages import Plan
 from sat_tf.training_step import updates
 from sat_tf.trunks import weights_name
-
-SAMPLE = 512  # images whose features the encoder is standardised by
 
 
 def train(
@@ -149,9 +146,7 @@ def _prepare(session):
         if session.verbose:
             print(coverage, flush=True)
     if key == "annotations":
-        size = min(SAMPLE, len(inputs))
-        sample = np.random.default_rng(session.seed).choice(len(inputs), size)
-        captioner.encoder.adapt(inputs.read(np.sort(sample)))
+        building.standardise(captioner.encoder, inputs, session.seed)
     options = {"seed": session.seed, "verbose": session.verbose}
     changed = [
         stage.prepare(captioner, inputs, key, session.training.captions, **options)

@@ -126,6 +126,16 @@ def _load_up_to_cut(full, network, path):
         )
 
 
+def save_weights(network, path):
+    """Writes the weights of what `make_network` made of one of `TRUNKS`, to the cut.
+
+    Args:
+        network: the network. path: `*.weights.h5`, which `make_network` reads again.
+    """
+    inside = next(each for each in network.layers if isinstance(each, keras.Model))
+    inside.save_weights(path)
+
+
 def is_packaged(trunk, network):
     """Whether a network's weights are, to the bit, those of this package."""
     if trunk not in TRUNKS or not TRUNKS[trunk].packaged:
