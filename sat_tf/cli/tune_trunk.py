@@ -38,5 +38,8 @@ def run(args):
     if args.json:
         print(json.dumps({"path": args.out, "loss": loss}))
     else:
-        print(f"The words of captions are within {loss:.4g} nats an image.")
-        print(f"  sat-tf train ... --encoder-weights {args.out}")
+        print(f"Weights of the trunk: {args.out}. Train a captioner on it:")
+        print(
+            f"  sat-tf train --data {args.data} --preset {args.preset} "
+            f"--encoder-weights {args.out} --out run"
+        )

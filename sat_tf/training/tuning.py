@@ -6,7 +6,8 @@ the trunk as well as to the alignment that stands on it, and what comes of it is
 of weights, which `train` takes like any other. The training loop knows nothing of it.
 """
 
-import pathlib
+import hashlib
+import json
 import shutil
 
 import keras
@@ -19,7 +20,7 @@ from sat_tf.runtime import files
 from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.memory import keep_freed_memory
 from sat_tf.training import building
-from sat_tf.trunks import save_weights
+from sat_tf.trunks import save_weights, weights_name
 
 PASSES = 4
 RATE = 1e-4  # of Adam; it rises in the first twentieth, then falls on a cosine
@@ -53,11 +54,12 @@ def tune_trunk(
         verbose: as in `fit`.
 
     Returns:
-        the binary cross-entropy of the words that the last pass had, nats an image.
+        the binary cross-entropy of the words that the last pass had, nats an image;
+        None if a call that was interrupted had made it.
 
     Raises:
         ValueError: the recipe has no such reranker or no trunk to tune, the name of the
-            file is another, or the data do not fit.
+            file is another, the data do not fit, or another process is at work on it.
     """
     keep_freed_memory()
     out = files.on_disk(out, "the file of weights")
@@ -69,15 +71,17 @@ def tune_trunk(
     keras.utils.set_random_seed(seed)
     captioner = building.make_captioner(recipe, vocabulary, encoder_weights)
     session = _Session(captioner, split, recipe.data.mirrored, cache_dir, seed, verbose)
-    begun = pathlib.Path(f"{out}.begun")
-    if not begun.exists():
-        session.fit_head()
-    loss = session.fit_both(begun)
-    with files.replacing(out) as path:
-        named = path.with_name(f"{path.name}.weights.h5")  # Keras takes no other name
-        save_weights(captioner.encoder.network, named)
-        named.replace(path)
-    shutil.rmtree(begun, ignore_errors=True)
+    weights = weights_name(encoder_weights or recipe.model.encoder_weights)
+    asked = [recipe.to_dict(), split.fingerprint, weights, seed]
+    digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
+    begun = out.with_name(f"{out.name}.{digest}")
+    with files.alone(begun):
+        loss = session.fit(begun)
+        with files.replacing(out) as path:
+            named = path.with_name(f"{path.name}.weights.h5")  # as Keras wants it
+            save_weights(captioner.encoder.network, named)
+            named.replace(path)
+        shutil.rmtree(begun, ignore_errors=True)
     return loss
 
 
@@ -115,6 +119,12 @@ class _Session:
             self.captioner, self.split, self.cache_dir, mirrored=mirrored
         )
 
+    def fit(self, begun):
+        """Goes on where the folder `begun` says; the last pass's loss."""
+        if not any(begun.glob("*.h5")):
+            self.fit_head()
+        return self.fit_both(begun)
+
     def fit_head(self):
         """The alignment, on the trunk as it came."""
         inputs, key = self._inputs(self.mirrored)
@@ -123,7 +133,7 @@ class _Session:
         self.head.fit(self.captioner, inputs, key, self.split.captions, **options)
 
     def fit_both(self, begun):
-        """Both together, on parts of the images; the last pass's loss."""
+        """Both together, on parts of the images."""
         self.encoder.network.trainable = True
         self.head.learn(True)
         inputs, key = self._inputs()
@@ -142,9 +152,14 @@ class _Session:
             epochs=PASSES,
             shuffle=False,
             verbose=self.verbose,
-            callbacks=[keras.callbacks.BackupAndRestore(begun)],
+            callbacks=[
+                keras.callbacks.BackupAndRestore(
+                    begun, double_checkpoint=True, delete_checkpoint=False
+                )
+            ],
         )
-        return history.history["loss"][-1]
+        losses = history.history.get("loss")
+        return losses[-1] if losses else None
 
 
 class _Pixels(Bags):
