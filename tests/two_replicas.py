@@ -4,6 +4,7 @@ A program, as devices are divided before TensorFlow starts; prints a line of JSO
 """
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -23,7 +24,7 @@ from sat_tf.reranking.detection import Detection
 from sat_tf.training import callbacks, strategies
 from sat_tf.training.run import Run
 from sat_tf.training.stages import See
-from sat_tf.training_step import scheduled_sampling
+from sat_tf.training_step import scheduled_sampling, updates
 
 TABLE = np.random.default_rng(17).uniform(0.01, 0.99, [8, 4, 1, 4]).astype("float32")
 
@@ -158,7 +159,7 @@ def trained(name, strategy):
         model = make()
         draw_alike(model.estimator)
         model.compile(optimizer=optimizer(), **options)
-    if name != "graph":
+    if name != "graph" and not strategy:
         model.compiled_updates = type(model.optimizer).apply_gradients  # quicker
     data = dataset(model, alone if name == "no_rows" else sharing)
     history = model.fit(data, verbose=0, shuffle=False).history
@@ -381,6 +382,7 @@ def main():
     for name, compiled in list(vars(fused).items()):
         if hasattr(compiled, "python_function"):
             setattr(fused, name, compiled.python_function)
+    updates.compiled = functools.partial(tf.function, autograph=False)
     found["apart"] |= {name: apart(name, two) for name in CASES if name != "graph"}
     found |= {"draws": draws(two), "refused": refused(two), "run": run()}
     found["refused"]["two strategies"] = mixed_up()
