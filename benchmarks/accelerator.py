@@ -134,20 +134,27 @@ def instructions(text):
 
 
 def programs(sizes, batch):
-    """Every program of a batch size: name, GFLOP if of paper size, what makes it."""
+    """Every program of a batch size: name, GFLOP if of paper size, what makes it.
+
+    What makes it builds its captioner too: nothing is built for one not asked for.
+    """
     step = sum(train_step.operations(1).values()) * batch / train_step.B / 1e9
     at_paper_size = sizes is PAPER
     for dtype in ("float32", "mixed_bfloat16"):
-        model = build(sizes, dtype)
-        name = f"train_step_{dtype}_batch_{batch}"
-        gflop = step if at_paper_size else None
-        yield name, gflop, lambda whole, m=model: training(m, sizes, batch, whole)
-    model = build(sizes)
+
+        def make(whole, dtype=dtype):
+            return training(build(sizes, dtype), sizes, batch, whole)
+
+        yield f"train_step_{dtype}_batch_{batch}", step if at_paper_size else None, make
     for decoder, beam in DECODERS.items():
-        name = f"{decoder}_batch_{batch}"
-        caption = decode_benchmark.operations(model, batch, beam) / 1e9
-        gflop = caption if at_paper_size else None
-        yield name, gflop, lambda whole, k=beam: decoding(model, sizes, batch, k, whole)
+
+        def make(whole, beam=beam):
+            return decoding(build(sizes), sizes, batch, beam, whole)
+
+        caption = (
+            decode_benchmark.operations(sizes[1] ** 2, sizes[2], batch, beam) / 1e9
+        )
+        yield f"{decoder}_batch_{batch}", caption if at_paper_size else None, make
 
 
 def rates():

@@ -98,9 +98,8 @@ def usual(captioner, features, beam):
     return captions[0]
 
 
-def operations(captioner, batch, beam):
-    """Floating-point operations to decode a batch."""
-    places, vocabulary = captioner.encoder.locations, len(captioner.vocabulary)
+def operations(places, vocabulary, batch, beam):
+    """Floating-point operations to decode a batch, at L places and of V words."""
     d = a = n = m = SIZE
     start = 2 * places * d * a + 2 * 2 * d * n
     attend = 2 * n * a + 4 * places * a + 2 * places * d + 2 * n
@@ -136,7 +135,8 @@ def measure(captioner, decoder, beam, batch, repeats):
     seconds, product_seconds = best(
         repeats, lambda: run(features).score.numpy(), multiply
     )
-    counted = operations(captioner, batch, beam)
+    places, vocabulary = captioner.encoder.locations, len(captioner.vocabulary)
+    counted = operations(places, vocabulary, batch, beam)
     return {
         "decoder": decoder,
         "beam": beam,
