@@ -18,6 +18,8 @@ from sat_tf.reranking.grounding import Grounding
 from sat_tf.vocabulary import Vocabulary
 
 EVERY_MODE = list(itertools.product(DECODERS, LOCATION_RULES))
+# The same wherever it does not matter, as each graph takes a second to trace.
+USUAL = {"max_length": 7, "length_penalty": 0.7, "temperature": 3.0}
 
 
 def options_for(decoder, **settings):
@@ -117,13 +119,7 @@ def compare_with_twin(captioner, options, seeds):
 
 @pytest.mark.parametrize("decoder, attention", EVERY_MODE)
 def test_agrees_with_the_plain_twin(captioner, decoder, attention):
-    options = options_for(
-        decoder,
-        attention=attention,
-        max_length=7,
-        length_penalty=0.7,
-        temperature=1.5,
-    )
+    options = options_for(decoder, attention=attention, **USUAL)
     compare_with_twin(captioner, options, range(17, 22))
 
 
@@ -208,7 +204,7 @@ def test_consensus_of_fewer_captions_than_beams():
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_batched_is_one_at_a_time(captioner, decoder):
     """Whatever the neighbours are, an image of nan among them."""
-    run = compiled(captioner, DecodingOptions(decoder=decoder, max_length=7))
+    run = compiled(captioner, options_for(decoder, **USUAL))
     features = randomise(captioner, 17)
     together = run(np.concatenate([features, np.nan * features]), 17)
     for i in range(len(features)):
@@ -218,7 +214,7 @@ def test_batched_is_one_at_a_time(captioner, decoder):
 
 
 def test_draws_do_not_depend_on_padding_images(captioner):
-    options = DecodingOptions(decoder="sample", attention="sample", max_length=7)
+    options = options_for("sample", attention="sample", **USUAL)
     run, features = compiled(captioner, options), randomise(captioner, 17)
     padded = run(np.concatenate([features, 0 * features]), 17)
     for a, b in zip(run(features, 17), padded, strict=True):
@@ -228,8 +224,7 @@ def test_draws_do_not_depend_on_padding_images(captioner):
 @pytest.mark.parametrize("decoder, attention", EVERY_MODE)
 def test_draws_depend_on_the_seed_and_the_index_alone(captioner, decoder, attention):
     """Of many times one image: however they come, and each its own."""
-    settings = {"attention": attention, "max_length": 5, "temperature": 3.0}
-    options = options_for(decoder, **settings)
+    options = options_for(decoder, attention=attention, **USUAL)
     run, number = compiled(captioner, options), 23
     features = np.repeat(randomise(captioner, 18)[:1], number, axis=0)
     whole = run(features, 17)
@@ -255,9 +250,8 @@ def test_top_k_of_many_words(size):
 
 def test_beam_of_one_is_greedy(captioner):
     features = randomise(captioner, 18)
-    options = {"max_length": 7, "length_penalty": 1.0}
-    one = compiled(captioner, DecodingOptions(decoder="beam", beam=1, **options))
-    greedy = compiled(captioner, DecodingOptions(decoder="greedy", **options))
+    one = compiled(captioner, options_for("beam", beam=1, **USUAL))
+    greedy = compiled(captioner, options_for("greedy", **USUAL))
     for a, b in zip(one(features, 0), greedy(features, 0), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -533,7 +527,7 @@ def test_locations_are_drawn_from_alpha_by_each_beam():
 
 
 def test_a_seed_repeats_and_none_does_not(captioner):
-    options = DecodingOptions(decoder="sample", attention="sample", temperature=9.0)
+    options = options_for("sample", attention="sample", **USUAL)
     features = randomise(captioner, 17)
     run = compiled(captioner, options)
     first, again, other = run(features, 1), run(features, 1), run(features, 2)
@@ -577,10 +571,9 @@ def test_memory_is_never_copied_per_beam(captioner):
 
 
 def test_no_images_give_no_captions(captioner):
-    decoded = compiled(captioner, DecodingOptions(decoder="beam"))(
-        np.zeros([0, 6, 5], np.float32), 0
-    )
-    assert decoded.tokens.shape == (3, 0, 20)
+    run = compiled(captioner, options_for("beam", **USUAL))
+    decoded = run(np.zeros([0, 6, 5], np.float32), 0)
+    assert decoded.tokens.shape == (3, 0, 7)
 
 
 @pytest.mark.parametrize(
