@@ -92,6 +92,7 @@ def test_loss_is_nats_per_word_in_training_and_validation():
 
     model.use(Reinforce(reward="to_go"))
     history = model.fit(data, verbose=0).history
+    assert {"baseline", "advantage"} <= set(history)  # a graph of its own
     assert history["loss"] == [-history["log_likelihood"][0]]
     assert history["loss"][0] != pytest.approx(history["surrogate"][0], rel=0.1)
 
