@@ -93,8 +93,7 @@ def measure(plan, name):
     data, others = _batches(plan, captioner)
     derive = deriving(captioner, data, lambda data: captioner.loss_of(data)[0])
     memory = _memory_growth(lambda: [derive() for _ in range(3)])
-    if estimator.stochastic:  # or there is nothing to settle
-        settle(captioner, others.take(SETTLE))
+    settle(captioner, others.take(SETTLE))
     moments, seconds = draw(derive, plan.draws)
     path = pathlib.Path(plan.out) / "gradients" / f"{name}.npz"
     means = {g: np.float32(moments[g].mean) for g in ("logits", "attention")}
@@ -190,6 +189,8 @@ def draw(derive, draws):
 def settle(captioner, batches):
     """Brings the estimator's own state and weights to where training has them."""
     estimator = captioner.estimator
+    if not (estimator.stochastic and estimator.variables):
+        return  # there is nothing to settle
     own = estimator.trainable_variables
     optimizer = keras.optimizers.Adam(_CRITIC_RATE)
     optimizer.build(own)
