@@ -130,6 +130,15 @@ def of(kind, **options):
 
 
 ADAM = dict(optimizer=lambda: keras.optimizers.Adam(0.01, global_clipnorm=0.1))
+
+
+def decaying():
+    """An optimizer inside another, with averages, and with weights that it lets be."""
+    inner = keras.optimizers.AdamW(0.01, weight_decay=0.1, use_ema=True)
+    inner.exclude_from_weight_decay(var_names=["bias"])
+    return keras.optimizers.LossScaleOptimizer(inner)
+
+
 CASES = {
     **{name: (of(kind), {}) for name, kind in ESTIMATORS.items()},
     "batch_sum": (of(Reinforce, batch_sum=True, lambda_e=0.1, reward="per_word"), {}),
@@ -139,6 +148,7 @@ CASES = {
     "inference": (of(ESTIMATORS["ws_ram"], proposal="inference"), {}),
     "step_sampled": (of(ESTIMATORS["step_marginal"], carry="sampled", top_k=2), {}),
     "no_rows": (of(Soft), ADAM),
+    "optimizer": (of(Soft), dict(optimizer=decaying)),
     "graph": (of(Reinforce), dict(run_eagerly=False)),
     "objective": (
         opinionated,

@@ -38,8 +38,5 @@ def run(args):
     if args.json:
         print(json.dumps({"path": args.out, "loss": loss}))
     else:
-        print(f"Weights of the trunk: {args.out}. Train a captioner on it:")
-        print(
-            f"  sat-tf train --data {args.data} --preset {args.preset} "
-            f"--encoder-weights {args.out} --out run"
-        )
+        print(f"The trunk: {args.out}. Train a captioner on it:")
+        print(f"  sat-tf train ... --encoder-weights {args.out}")

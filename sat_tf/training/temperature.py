@@ -1,6 +1,5 @@
 """How sure attention is, fitted to captions when all else is learned."""
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -41,7 +40,7 @@ def fit_temperature(captioner, inputs, key, captions, *, seed=17, verbose="auto"
     chosen = np.random.default_rng(seed).choice(len(tokens), size, replace=False)
     chosen = chosen[np.argsort(of[chosen], kind="stable")]
     graph = tf.function(
-        lambda features, tokens: _likelihoods(captioner, features, tokens),
+        lambda records, tokens: _likelihoods(captioner, records, tokens),
         autograph=False,
         reduce_retracing=True,
     )
@@ -49,8 +48,7 @@ def fit_temperature(captioner, inputs, key, captions, *, seed=17, verbose="auto"
     for start in range(0, size, BATCH):
         rows = chosen[start : start + BATCH]
         records = {key: inputs.read(of[rows])}
-        features = captioner.network.features_of(records)
-        total += graph(features, tokens.padded(rows)).numpy()
+        total += graph(records, tokens.padded(rows)).numpy()
     best = total.round(2).argmax()  # less is rounding of float32
     if best in (0, len(FACTORS) - 1):
         best = AS_IT_IS
@@ -64,8 +62,9 @@ def fit_temperature(captioner, inputs, key, captions, *, seed=17, verbose="auto"
     return factor
 
 
-def _likelihoods(captioner, features, tokens):
+def _likelihoods(captioner, records, tokens):
     """What the words come to with each of `FACTORS`, nats."""
+    features = captioner.network.features_of(records)
     log_alpha, log_p = from_everywhere(captioner, features, tokens)
     word = tf.cast(tokens != PAD, tf.float32)
 
@@ -73,4 +72,4 @@ def _likelihoods(captioner, features, tokens):
         prior = tf.nn.log_softmax(factor * log_alpha)
         return tf.reduce_sum(word * tf.reduce_logsumexp(prior + log_p, axis=-1))
 
-    return tf.map_fn(likelihood, keras.ops.cast(FACTORS, "float32"))
+    return tf.map_fn(likelihood, tf.constant(FACTORS, tf.float32))

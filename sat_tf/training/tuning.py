@@ -101,7 +101,8 @@ def _check(recipe, out):
         raise ValueError(
             "Expected a reranker that locates words, to stand on the trunk. "
             f"Received: model.rerankers={', '.join(recipe.model.rerankers) or 'none'}. "
-            "Set model.rerankers.alignment={}, or take the recipe flickr."
+            "Take the recipe flickr, or set model.rerankers.alignment={} and "
+            "stages.see={}."
         )
 
 

@@ -208,7 +208,7 @@ class Compiled:
             if replica is not None:
                 specs = [tf.TensorSpec(g.shape, g.dtype) for g in gradients]
                 with _here_alone(optimizer, variables, replica):
-                    apply = _traced_apart(apply, specs)
+                    apply = _apart(apply.get_concrete_function, *specs)
             self._functions[key] = apply
         self._functions[key](*gradients)
 
@@ -237,7 +237,7 @@ def _here_alone(optimizer, variables, replica):
             copies = strategy.experimental_local_results(weight._value)
             weight._value = copies[replica]
         for each in optimizers:
-            each._distribution_strategy = _no_strategy()
+            each._distribution_strategy = _apart(tf.distribute.get_strategy)
         yield
     finally:
         for weight, value in zip(weights, values, strict=True):
@@ -246,12 +246,7 @@ def _here_alone(optimizer, variables, replica):
             each._distribution_strategy = strategy
 
 
-def _traced_apart(function, specs):
-    """A function traced in a new thread, which is in the scope of no strategy."""
+def _apart(function, *arguments):
+    """What a function returns in a new thread, which is in the scope of no strategy."""
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        return thread.submit(function.get_concrete_function, *specs).result()
-
-
-def _no_strategy():
-    with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        return thread.submit(tf.distribute.get_strategy).result()
+        return thread.submit(function, *arguments).result()

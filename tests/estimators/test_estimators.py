@@ -479,13 +479,11 @@ def test_estimator_with_weights_takes_over_after_a_warm_up(estimator, compiled):
     model = toy(hard)
     names = [v.path for v in model.variables]
     data = {k: v.numpy() for k, v in batch(model).items()}
-    # `test_captioner.py` checks that a new estimator has a graph of its own.
-    options = {"optimizer": keras.optimizers.Adam(0.01), "run_eagerly": True}
     if compiled == "before":
-        model.compile(**options)
+        model.compile(optimizer=keras.optimizers.Adam(0.01))
     model.use(Soft())
     if compiled == "after":
-        model.compile(**options)
+        model.compile(optimizer=keras.optimizers.Adam(0.01))
     for moves in (False, True):
         before = [v.numpy() for v in hard.trainable_variables]
         model.fit(data, verbose=0)
