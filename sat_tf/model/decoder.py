@@ -5,6 +5,7 @@ import functools
 import keras
 import tensorflow as tf
 
+from sat_tf.model.dense import Dense
 from sat_tf.model.initial_state import make_initial_state
 from sat_tf.model.recurrence import lstm
 
@@ -44,7 +45,7 @@ class Decoder(keras.layers.Layer):
         self.output_activation = output_activation
 
         n, m, dtype = hidden_size, embedding_size, self.dtype_policy
-        dense = functools.partial(keras.layers.Dense, dtype=dtype)
+        dense = functools.partial(Dense, dtype=dtype)
         drop = functools.partial(keras.layers.Dropout, dtype=dtype)
         # Looked up and, on the way back, summed over all places of a word: in float32.
         self.embedding = keras.layers.Embedding(
