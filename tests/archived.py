@@ -58,7 +58,7 @@ def rows(pattern):
 
 def said(prefix):
     """Rows by the name of the image, each of which must be there once."""
-    found = rows(f"{prefix}-[0-9]*-of-*.jsonl")
+    found = rows(f"{prefix}-?????-of-*.jsonl")
     by_name = {row["image"]: row for row in found}
     assert len(by_name) == len(found)
     return by_name

@@ -16,7 +16,7 @@ import uuid
 
 from sat_tf.engines import BEAM
 
-_UNFINISHED = ".tmp"
+UNFINISHED = ".tmp"
 
 
 def is_remote(path):
@@ -71,7 +71,7 @@ def write(path, contents):
 
     Also where two workers write the same file at the same time: one is the last.
     """
-    beside = f"{path}.{uuid.uuid4().hex}{_UNFINISHED}"
+    beside = f"{path}.{uuid.uuid4().hex}{UNFINISHED}"
     if not is_remote(path):
         pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -94,12 +94,6 @@ def remove(path):
         pathlib.Path(path).unlink(missing_ok=True)
     elif exists(path):
         _systems().delete([path])
-
-
-def remove_unfinished(prefix):
-    """Removes what `write` left where it was killed."""
-    for path in beginning_with(prefix, "-*" + _UNFINISHED):
-        remove(path)
 
 
 def copy_here(path, destination):

@@ -1,11 +1,14 @@
 """One command: plans an archive, or finds its plan, and has what is missing done."""
 
+import contextlib
 import functools
 import os
+import pathlib
 from typing import NamedTuple
 
 from sat_tf.archive import files, models, plan, work
 from sat_tf.engines import running
+from sat_tf.runtime.files import alone
 
 
 class Summary(NamedTuple):
@@ -39,7 +42,8 @@ def caption_archive(
         a `Summary`.
 
     Raises:
-        ValueError: an option is wrong, or another command began this archive.
+        ValueError: an option is wrong, another command began this archive, or another
+            process is at work on it.
         ImportError: the engine is not installed.
         OSError: the engine gave up.
     """
@@ -47,21 +51,30 @@ def caption_archive(
     prefix = files.absolute(prefix)
     runs = running.open_engine(engine, engine_options)
     model = models.find(model)
-    archive = plan.read(prefix)
-    if archive is None:
-        archive = plan.make(pattern, model, part_size)
-        plan.write(archive, prefix)
-    plan.refuse_another(archive, prefix, pattern, model, part_size)
-    parts = len(archive.parts)
-    missing = functools.partial(plan.missing, prefix, parts)
-    if missing():
-        task = work.Task(prefix, models.ready(model, prefix), batch_size)
-        caption = functools.partial(work.caption_part, task)
-        captions = running.Job(caption, missing, parts, "part", prefix)
-        running.finish(captions, runs, engine)
-    files.remove_unfinished(prefix)
-    models.remove_exported(model, prefix)
-    return _summary(prefix, parts)
+    with _alone(prefix):
+        begun = plan.read(prefix)
+        archive = begun or plan.make(pattern, model, part_size)
+        plan.refuse_another(archive, prefix, pattern, model, part_size)
+        parts = len(archive.parts)
+        missing = functools.partial(plan.missing, prefix, parts)
+        if missing():
+            task = work.Task(prefix, models.ready(model, prefix), batch_size)
+            if not begun:  # last: what was refused has begun nothing
+                plan.write(archive, prefix)
+            caption = functools.partial(work.caption_part, task)
+            captions = running.Job(caption, missing, parts, "part", prefix)
+            running.finish(captions, runs, engine)
+        plan.remove_unfinished(prefix)
+        models.remove_exported(model, prefix)
+        return _summary(prefix, parts)
+
+
+def _alone(prefix):
+    """Keeps other commands from a prefix, but in a store, which knows no locks."""
+    if files.is_remote(prefix):
+        return contextlib.nullcontext()
+    path = pathlib.Path(prefix)
+    return alone(path.parent, path.name)
 
 
 def _check(prefix, **sizes):
@@ -78,6 +91,12 @@ def _check(prefix, **sizes):
             f"Received: --out {prefix}, a folder. "
             f"Write, for instance, --out {prefix.rstrip('/')}/captions"
         )
+    if not prefix or prefix.endswith("-bad"):
+        raise ValueError(
+            "Expected what the names of the output begin with, other than those of "
+            f"another archive's dead letters. Received: --out {prefix!r}. Write, for "
+            f"instance, --out {prefix.removesuffix('-bad') or 'captions'}"
+        )
 
 
 def _summary(prefix, parts):
@@ -86,5 +105,8 @@ def _summary(prefix, parts):
         files.read(plan.captions_path(prefix, number, parts)).count(b"\n")
         for number in range(parts)
     )
-    bad = files.beginning_with(prefix, f"-bad-*-of-{parts:05}.jsonl")
-    return Summary(parts, captions, sum(files.read(p).count(b"\n") for p in bad))
+    bad = sum(
+        files.read(plan.bad_path(prefix, number, parts)).count(b"\n")
+        for number in plan.dead(prefix, parts)
+    )
+    return Summary(parts, captions, bad)

@@ -146,11 +146,19 @@ def remove_exported(model, prefix):
 
 def _check(folder):
     """Refuses, before any worker starts, a SavedModel that is no captioner."""
+    from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
     contents = files.read(f"{folder}/{_GRAPH}")
-    graphs = saved_model_pb2.SavedModel.FromString(contents).meta_graphs
-    signature = graphs[0].signature_def.get(_SIGNATURE)
+    try:
+        (graph,) = saved_model_pb2.SavedModel.FromString(contents).meta_graphs
+    except (DecodeError, ValueError) as error:
+        raise ValueError(
+            "Expected a SavedModel of one graph. "
+            f"Received: {folder}, whose {_GRAPH} of {len(contents)} bytes is none. "
+            "Copy it again, or export one by sat-tf export."
+        ) from error
+    signature = graph.signature_def.get(_SIGNATURE)
     inputs = sorted(signature.inputs) if signature else []
     outputs = sorted(signature.outputs) if signature else []
     if inputs != [_INPUT] or not set(outputs) >= set(OUTPUTS):

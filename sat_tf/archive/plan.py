@@ -145,13 +145,49 @@ def bad_path(prefix, number, parts):
     return f"{prefix}-bad{_suffix(number, parts)}"
 
 
+def all_captions(prefix, parts):
+    """What matches the captions of all parts in a shell, and of no other prefix."""
+    return f"{prefix}-{'?' * _width(parts)}-of-{parts:0{_width(parts)}}.jsonl"
+
+
 def _suffix(number, parts):
-    return f"-{number:05}-of-{parts:05}.jsonl"
+    return f"-{number:0{_width(parts)}}-of-{parts:0{_width(parts)}}.jsonl"
+
+
+def _width(parts):
+    return max(5, len(str(parts)))
 
 
 def missing(prefix, parts):
     """Numbers of the parts that are not finished, of `parts` parts in all."""
-    found = files.beginning_with(prefix, f"-[0-9]*-of-{parts:05}.jsonl")
-    numbers = (re.search(r"-(\d+)-of-\d+\.jsonl$", path) for path in found)
-    finished = {int(number[1]) for number in numbers}
+    finished = _there(prefix, captions_path, parts)
     return [number for number in range(parts) if number not in finished]
+
+
+def dead(prefix, parts):
+    """Numbers of the parts that have dead letters."""
+    return sorted(_there(prefix, bad_path, parts))
+
+
+def _there(prefix, path_of, parts):
+    """Numbers of the parts that have a file.
+
+    Files are known by their whole names: other prefixes may begin with this one.
+    """
+    paths = files.beginning_with(prefix, "-*.jsonl")
+    found = set(map(os.path.basename, paths))
+    return {
+        number
+        for number in range(parts)
+        if os.path.basename(path_of(prefix, number, parts)) in found
+    }
+
+
+def remove_unfinished(prefix):
+    """Removes what `files.write` left where it was killed."""
+    name = re.escape(os.path.basename(prefix))
+    file = r"(plan\.json|(bad-)?\d+-of-\d+\.jsonl)"
+    ours = re.compile(rf"{name}-{file}\.[0-9a-f]+{re.escape(files.UNFINISHED)}")
+    for path in files.beginning_with(prefix, "-*" + files.UNFINISHED):
+        if ours.fullmatch(os.path.basename(path)):
+            files.remove(path)

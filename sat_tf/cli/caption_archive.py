@@ -49,6 +49,7 @@ def add_arguments(parser):
 
 def run(args):
     """Captions what is missing; 1 if any image of the archive failed."""
+    from sat_tf.archive import plan
     from sat_tf.archive.job import caption_archive
 
     summary = caption_archive(
@@ -65,7 +66,7 @@ def run(args):
         return 1 if summary.bad else 0
     print(
         f"Captions, {summary.captions} in all: "
-        f"{args.out}-[0-9]*-of-{summary.parts:05}.jsonl"
+        f"{plan.all_captions(args.out, summary.parts)}"
     )
     if summary.bad:
         print(

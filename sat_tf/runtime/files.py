@@ -53,21 +53,27 @@ def replacing(path):
 
 
 @contextlib.contextmanager
-def alone(folder):
+def alone(folder, prefix=""):
     """Keeps other processes out of a folder that results are written to.
 
     By a lock of the kernel's on the file `.lock` in it, which ends with this process,
     however that may end. The file stays and says who had the lock last. The folder is
     made if need be.
 
+    Args:
+        folder: a path.
+        prefix: of the names of the results, where the folder may hold others too. The
+            file is then `.PREFIX.lock`.
+
     Raises:
         ValueError: somebody else is at work there.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    name = f".{prefix}.lock" if prefix else ".lock"
+    lock = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        _lock(lock, folder)
+        _lock(lock, folder / prefix)
         since = datetime.datetime.now().isoformat(" ", "seconds")
         holder = f"process {os.getpid()} on {platform.node()} since {since}"
         os.ftruncate(lock, 0)
@@ -77,19 +83,19 @@ def alone(folder):
         os.close(lock)
 
 
-def _lock(lock, folder):
+def _lock(lock, out):
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.read(lock, 1000).decode() or "another process"
         raise ValueError(
-            "Expected a folder that nobody else is writing to. "
-            f"Received: out={str(folder)!r}, in use by {holder}. "
+            "Expected a place that nobody else is writing to. "
+            f"Received: out={str(out)!r}, in use by {holder}. "
             "Wait for it to end, stop it, or choose another --out."
         ) from None
     except OSError as error:  # some network file systems have no locks
         print(
-            f"Warning: {folder} cannot be locked ({error.strerror}). "
+            f"Warning: {out} cannot be locked ({error.strerror}). "
             "Start nothing else with this --out until the command has ended.",
             file=sys.stderr,
         )

@@ -89,7 +89,8 @@ def finish(process):
 
 def written(folder):
     """When each file of the output was written."""
-    return {p.name: p.stat().st_mtime_ns for p in (folder / "out").iterdir()}
+    found = (folder / "out").iterdir()
+    return {p.name: p.stat().st_mtime_ns for p in found if p.name != ".c.lock"}
 
 
 def assert_all_is_there(folder, captioner):
@@ -111,6 +112,9 @@ def test_beam_goes_on_after_a_kill(place):
     folder, captioner = place
     with started(folder, BEAM) as killed:
         waiting = wait_for_reader(folder / "photos" / SLOW, killed)
+        with started(folder, BEAM) as second:
+            _, errors = second.communicate(timeout=own_run.TIMEOUT)
+            assert second.returncode == 2 and "out/c', in use by process" in errors
         os.killpg(killed.pid, signal.SIGKILL)
         os.close(waiting)
     before = written(folder)

@@ -175,12 +175,37 @@ def test_images_that_come_later_move_no_part(here):
         os.remove("photos/000.jpg")
 
 
+def test_archives_whose_names_begin_alike_know_their_own_files(here):
+    """One called `year` has nothing to do with one called `year-2`."""
+    _, other = begun(here, "photos/0[0-3].jpg", "year-2")
+    work.caption_part(other, 0)
+    _, task = begun(here, "photos/0[4-7].jpg", "year")
+    torn = pathlib.Path(f"year-2-00000-of-00001.jsonl.{'0' * 32}.tmp")
+    torn.touch()
+    assert plan.missing(task.prefix, 1) == [0] and plan.dead(task.prefix, 1) == []
+    work.caption_part(task, 0)
+    plan.remove_unfinished(task.prefix)
+    assert torn.exists() and plan.missing(task.prefix, 1) == []
+    pattern = plan.all_captions("year", 1)
+    assert [row["image"][7:9] for row in archived.rows(pattern)] == ["04", "05", "06"]
+    plan.remove_unfinished(other.prefix)
+    assert not torn.exists()
+
+
+def test_names_sort_by_number_however_many_parts_there_are():
+    names = [plan.captions_path("x", n, 123456) for n in (7, 12345, 123455)]
+    assert names == sorted(names)
+    assert plan.all_captions("x", 123456) == "x-??????-of-123456.jsonl"
+
+
 @pytest.mark.parametrize(
     "words, expected",
     [
         (["no/*.jpg", "--out", "x"], "Received: 'no/*.jpg'. Check the path"),
         (["photos", "--out", "x"], "It is a folder; say which files in it: 'photos/**"),
         (["photos/*", "--out", "photos"], "Write, for instance, --out photos/captions"),
+        (["photos/*", "--out", ""], "Write, for instance, --out captions"),
+        (["photos/*", "--out", "x-bad"], "Write, for instance, --out x"),
         (["photos/*", "--out", "x", "--batch-size", "0"], "Received: --batch-size 0"),
         (["photos/*", "--out", "x", "--model", "no"], "Or name the folder of a SavedM"),
     ],
@@ -197,6 +222,20 @@ def test_a_saved_model_that_is_no_captioner_is_refused(tmp_path):
     found = models.find(str(tmp_path / "plain"))
     with pytest.raises(ValueError, match=r"takes \['x'\] and answers \['y'\]"):
         models.ready(found, str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("contents", [b"", b"garbage"])
+def test_what_is_refused_has_begun_no_archive(contents, here, monkeypatch, capsys):
+    """The command can be repeated with another captioner."""
+    folder, *_ = here
+    (folder / "wrong").mkdir(exist_ok=True)
+    (folder / "wrong" / "saved_model.pb").write_bytes(contents)
+    monkeypatch.setattr(running, "open_engine", lambda name, options: None)
+    words = ["photos/*", "--model", "wrong", "--out", "mistaken"]
+    assert cli.main(["caption-archive", *words]) == 2
+    said = f"whose saved_model.pb of {len(contents)} bytes is none"
+    assert said in capsys.readouterr().err
+    assert plan.read(str(folder / "mistaken")) is None
 
 
 # -------------------------------------------------------------------------- the engine
