@@ -83,8 +83,9 @@ def _paths(lines):
     for line in lines:
         if line is None:
             yield None
-        elif line.strip():
-            line = line.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")
+            continue
+        line = line.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")
+        if line.strip():
             yield line.decode("utf-8", "surrogateescape")
 
 

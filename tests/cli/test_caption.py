@@ -123,9 +123,12 @@ def test_lists_as_editors_write_them(photos, captioned):
     lines = [*photos[:2], "", "  ", "über ñ.png", "a\udcffb.png", photos[2]]
     for name in lines[4:6]:
         shutil.copy(photos[0], name)
-    text = "\r\n".join(lines).encode("utf-8", "surrogateescape")
-    with open("list.txt", "wb") as file:
-        file.write(codecs.BOM_UTF8 + text)
+    for name, before in (("list.txt", ""), ("below.txt", "\r\n")):
+        text = before + "\r\n".join(lines)
+        with open(name, "wb") as file:
+            file.write(codecs.BOM_UTF8 + text.encode("utf-8", "surrogateescape"))
+    status, output, errors = captioned("below.txt")
+    assert (status, errors) == (0, "") and len(names_of(output)) == 5
     status, output, errors = captioned("list.txt", photos[3])
     assert (status, errors) == (0, "")
     assert names_of(output) == [
