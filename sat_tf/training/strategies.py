@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 
 import tensorflow as tf
 
@@ -13,10 +14,31 @@ def make(name):
         name: `none`, one device; `mirrored`, all GPUs of this machine (or, if it has
             none, its logical CPUs); `multi_worker`, those of all workers of
             `TF_CONFIG`, which has to be made before TensorFlow does anything else.
+
+    Raises:
+        ValueError: `TF_CONFIG` does not tell who they are.
     """
     if name == "multi_worker":
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return _of_workers()
     return _mirrored() if name == "mirrored" else tf.distribute.get_strategy()
+
+
+def _of_workers():
+    """One for the workers of `TF_CONFIG`, without which TensorFlow takes this alone."""
+    find = tf.distribute.cluster_resolver.TFConfigClusterResolver
+    try:
+        if not find().cluster_spec().jobs:
+            raise ValueError("no cluster")
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except (ValueError, TypeError, AttributeError, tf.errors.OpError) as error:
+        raise ValueError(
+            "Expected TF_CONFIG to name all workers, and which of them this is: "
+            '{"cluster":{"worker":["HOST:PORT","HOST:PORT"]},'
+            '"task":{"type":"worker","index":0}}. '
+            f"Received: TF_CONFIG={os.environ.get('TF_CONFIG')!r} "
+            f"({str(error).splitlines()[0].rstrip('.')}). Set it so for every worker, "
+            "each with its own index, or choose --strategy mirrored."
+        ) from error
 
 
 @functools.cache

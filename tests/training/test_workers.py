@@ -7,6 +7,8 @@ import numpy as np
 import own_run
 import pytest
 
+from sat_tf.training import strategies
+
 pytestmark = pytest.mark.slow
 SOFT = {
     "estimator": "soft",
@@ -74,3 +76,27 @@ def test_workers_that_are_killed_end_as_one_device(monkeypatch):
     assert status == 0, said
     for ours, theirs in zip(weights("workers"), weights("alone"), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+TWO = '"cluster":{"worker":["localhost:1","localhost:2"]}'
+
+
+@pytest.mark.parametrize(
+    "config, why",
+    [
+        (None, "None (no cluster)"),
+        ('{"task":{"type":"worker","index":0}}', "(no cluster)"),
+        ("{bad", "'{bad' (Expecting property name"),
+        (f"{{{TWO}}}", "you must also specify"),
+        (f'{{{TWO},"task":{{"type":"worker","index":2}}}}', "exceeds the maximum id"),
+        (f'{{{TWO},"task":{{"type":"ps","index":0}}}}', "'ps' not found"),
+    ],
+)
+def test_half_a_tf_config_gets_a_sentence(config, why, monkeypatch):
+    """TensorFlow would train alone where it is told of no workers."""
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if config is not None:
+        monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(ValueError, match="Expected TF_CONFIG to name all") as refused:
+        strategies.make("multi_worker")
+    assert why in str(refused.value)
