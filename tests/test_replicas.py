@@ -55,7 +55,7 @@ def test_means_over_draws_agree(found):
         ("outside", "one and the same strategy. Received: _DefaultDistributionStra"),
         ("compiled outside", "one and the same strategy. Received: MirroredStrategy"),
         ("estimator outside", "baseline, made outside. Make estimators, encoders and"),
-        ("central", "Expected a MirroredStrategy where there are several replicas"),
+        ("central", "Expected a MirroredStrategy for several replicas or machines"),
         ("predict", "Expected one replica to predict with. Received: num_replicas_in"),
         (
             "reranker",

@@ -7,6 +7,8 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+# Strategies that have their weights on other machines, whatever their replicas.
+_ELSEWHERE = tf.distribute.ParameterServerStrategy, tf.distribute.TPUStrategy
 _TRAINING = ("chief", "worker")  # the jobs of TF_CONFIG that do
 _APART = 2**31 - 1  # between the seeds of two replicas
 compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
@@ -23,9 +25,10 @@ def check_strategy(captioner, compiling=False):
     strategy = tf.distribute.get_strategy()
     for each in (captioner.strategy, strategy):
         known = isinstance(each, tf.distribute.MirroredStrategy) or has_workers(each)
-        if each.num_replicas_in_sync > 1 and not known:
+        several = each.num_replicas_in_sync > 1 or isinstance(each, _ELSEWHERE)
+        if several and not known:
             raise ValueError(
-                "Expected a MirroredStrategy where there are several replicas. "
+                "Expected a MirroredStrategy for several replicas or machines. "
                 f"Received: {type(each).__name__} with num_replicas_in_sync="
                 f"{each.num_replicas_in_sync}. Make the captioner in the scope of a "
                 "MirroredStrategy, or train on one device."
