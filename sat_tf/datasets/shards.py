@@ -89,6 +89,10 @@ class Draft:
                     file.write(records)
                     file.flush()
                     os.fsync(file.fileno())
+                # Of a command that was killed, before somebody mended the image.
+                of_any = caches.complaint(self.directory, i, "*")
+                for left in self.directory.glob(of_any.name):
+                    left.unlink(missing_ok=True)
 
     def _collected(self, batches, start, stop):
         shape, dtype = self.manifest["record_shape"], np.dtype(self.manifest["dtype"])

@@ -182,9 +182,13 @@ def shard(folder, i):
     return folder / f"shard-{i:05d}.bin"
 
 
-def complaint(folder, i):
-    """The path of what kept a worker from making shard `i`, where something did."""
-    return shard(folder, i).with_suffix(".bad")
+def complaint(folder, i, command):
+    """The path of what kept a worker from making shard `i`, where something did.
+
+    Args:
+        command: name of the one it works for. Others at once have theirs.
+    """
+    return shard(folder, i).with_suffix(f".{command}.bad")
 
 
 def n_shards(manifest):

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import os
 import random
+import uuid
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -95,9 +96,9 @@ def cache_inputs(
             inside.enter_context(draft.writing())
         drafts = [draft for draft, _ in sources]
         shards.check_room(drafts)
-        _complaints(drafts)  # of another time
-        running.finish(_job(trunk, sources, cache_dir), runs, engine)
-        if complaints := _complaints(drafts):
+        command = uuid.uuid4().hex
+        running.finish(_job(trunk, sources, command, cache_dir), runs, engine)
+        if complaints := _complaints(drafts, command):
             raise ValueError("\n".join(complaints))
         for draft in drafts:
             draft.write_manifest()
@@ -142,7 +143,7 @@ def _kinds_by_maker(trunk):
     return {kind.made_by: kind for kind in kinds}
 
 
-def _job(trunk, sources, cache_dir):
+def _job(trunk, sources, command, cache_dir):
     """The `running.Job` that fills the caches."""
 
     def missing():
@@ -150,24 +151,25 @@ def _job(trunk, sources, cache_dir):
             (number, i)
             for number, (draft, _) in enumerate(sources)
             for i in draft.missing
-            if not caches.complaint(draft.directory, i).is_file()
+            if not caches.complaint(draft.directory, i, command).is_file()
         ]
         # Commands that run at once begin with different shards.
         random.SystemRandom().shuffle(shards_left)
         return shards_left
 
-    work = functools.partial(make_shard, trunk, sources)
+    work = functools.partial(make_shard, trunk, sources, command)
     total = sum(len(draft) for draft, _ in sources)
     return running.Job(work, missing, total, "shard", str(cache_dir))
 
 
-def make_shard(trunk, sources, which):
+def make_shard(trunk, sources, command, which):
     """Makes one shard of a cache: what every engine does on its workers.
 
     What is wrong with its images is written beside, and costs no other shard.
 
     Args:
         trunk: a `Trunk`. sources: list of `Source`.
+        command: name of the one that is told what is wrong.
         which: numbers of the source and of the shard.
 
     Returns:
@@ -180,7 +182,7 @@ def make_shard(trunk, sources, which):
         records = _kind(trunk, draft).records(read_files, start, stop)
         draft.make(i, records)
     except ValueError as error:
-        with files.replacing(caches.complaint(draft.directory, i)) as path:
+        with files.replacing(caches.complaint(draft.directory, i, command)) as path:
             path.write_text(str(error), "utf-8")
         return Counts(0, stop - start)
     return Counts(stop - start, 0)
@@ -199,12 +201,12 @@ def _kind(trunk, draft):
     return kinds[made_by]
 
 
-def _complaints(drafts):
-    """What kept workers from making shards; each is told once."""
+def _complaints(drafts, command):
+    """What kept a command's workers from making shards; each is told once."""
     found = []
     for draft in drafts:
         for i in draft.missing:
-            path = caches.complaint(draft.directory, i)
+            path = caches.complaint(draft.directory, i, command)
             if path.is_file():
                 found.append(path.read_text("utf-8"))
                 path.unlink(missing_ok=True)

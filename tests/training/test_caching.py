@@ -131,6 +131,18 @@ def test_a_bad_image_costs_its_shard_alone(backwards, tmp_path, capsys, monkeypa
     assert len(list(tmp_path.glob("ours/*-validation-*/shard-*"))) == 1
     assert not list(tmp_path.glob("ours/*/*.bad"))
 
+    class Twice(Backwards):
+        """As if the same command ran on another machine, from its start to its end."""
+
+        def run(self, work, parts):
+            super().run(work, parts)
+            monkeypatch.setitem(ENGINES._homes, "twice", Backwards)
+            assert says("cache-features", tmp_path / "both", *twice) == ours
+
+    twice = ["--engine", "twice"]
+    monkeypatch.setitem(ENGINES._homes, "twice", Twice)
+    assert says("cache-features", tmp_path / "both", *twice) == ours
+
 
 def test_another_trunk_on_another_machine_is_refused(
     cache_inputs, small_trunk, tmp_path, monkeypatch
