@@ -45,7 +45,7 @@ def caption_archive(
         ValueError: an option is wrong, another command began this archive, or another
             process is at work on it.
         ImportError: the engine is not installed.
-        OSError: the engine gave up.
+        OSError: the engine gave up, or the output cannot be written.
     """
     _check(prefix, batch_size=batch_size, part_size=part_size)
     prefix = files.absolute(prefix)
@@ -69,12 +69,26 @@ def caption_archive(
         return _summary(prefix, parts)
 
 
+@contextlib.contextmanager
 def _alone(prefix):
-    """Keeps other commands from a prefix, but in a store, which knows no locks."""
+    """Keeps other commands from a prefix; in a store, which knows no locks, nobody."""
     if files.is_remote(prefix):
-        return contextlib.nullcontext()
+        yield
+        return
     path = pathlib.Path(prefix)
-    return alone(path.parent, path.name)
+    try:
+        with alone(path.parent, path.name):
+            yield
+    except OSError as error:
+        if error.errno is None:  # it says already what is to be done
+            raise
+        raise OSError(
+            error.errno,
+            "Expected room for the output, and the right to read and write. "
+            f"Received: {error.strerror}. Mend that and repeat the command: what is "
+            "finished is kept",
+            error.filename or prefix,
+        ) from error
 
 
 def _check(prefix, **sizes):

@@ -204,6 +204,7 @@ def test_names_sort_by_number_however_many_parts_there_are():
         (["no/*.jpg", "--out", "x"], "Received: 'no/*.jpg'. Check the path"),
         (["photos", "--out", "x"], "It is a folder; say which files in it: 'photos/**"),
         (["photos/*", "--out", "photos"], "Write, for instance, --out photos/captions"),
+        (["photos/*", "--out", "photos/00.jpg/x"], "Expected room for the output, and"),
         (["photos/*", "--out", ""], "Write, for instance, --out captions"),
         (["photos/*", "--out", "x-bad"], "Write, for instance, --out x"),
         (["photos/*", "--out", "x", "--batch-size", "0"], "Received: --batch-size 0"),
