@@ -1,6 +1,5 @@
 """The main job on the embedded data: train on drawings, evaluate, caption, show."""
 
-import pathlib
 import time
 
 import numpy as np
@@ -11,6 +10,7 @@ from sat_tf.evaluation.captions import write_json
 from sat_tf.evaluation.evaluate import evaluate
 from sat_tf.evaluation.figures import captions_figure, save_figure
 from sat_tf.recipes import RECIPES
+from sat_tf.runtime.files import on_disk
 from sat_tf.training import train
 
 SHOWN = 4
@@ -31,7 +31,7 @@ def demo(out, *, seed=17, quiet=False):
         and the seconds it took.
     """
     start = time.time()
-    out = pathlib.Path(out)
+    out = on_disk(out, "a folder for the run")
     say = (lambda *_: None) if quiet else print
     say("Training hard attention on drawings: some minutes on two cores.")
     verbose = 0 if quiet else "auto"

@@ -1,9 +1,9 @@
 """Compare gradients of attention."""
 
 import json
-import pathlib
 
 from sat_tf.cli import arguments
+from sat_tf.runtime.files import on_disk
 
 
 def add_arguments(parser):
@@ -44,7 +44,7 @@ def run(args):
     from sat_tf.bench.start import Plan
 
     plan = Plan(
-        out=pathlib.Path(args.out),
+        out=on_disk(args.out, "a folder for results"),
         data=args.data,
         data_dir=args.data_dir,
         recipe=arguments.recipe_of(args),

@@ -8,7 +8,7 @@ import sys
 import textwrap
 
 from sat_tf.cli import arguments, paths
-from sat_tf.runtime import imports, interrupts
+from sat_tf.runtime import files, imports, interrupts
 
 STOPPED = "What was printed is whole; repeat the command with the images left."
 MAX_DRAWN = 50  # images in a figure, one below the other
@@ -50,6 +50,7 @@ def add_arguments(parser):
 def run(args):
     """Prints each caption as soon as it is there, and draws; 1 if any image failed."""
     paths.check(args.images)
+    files.on_disk(args.figure or "", "the figure")
     imports.import_keras()
     from tqdm import tqdm
 

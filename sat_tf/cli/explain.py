@@ -3,7 +3,7 @@
 import json
 
 from sat_tf.cli import arguments
-from sat_tf.runtime import imports
+from sat_tf.runtime import files, imports
 
 STOPPED = "Nothing was kept; repeat the command."
 SUPPORTED = 0.7  # nats: twice as probable with this image as with others
@@ -27,6 +27,7 @@ def add_arguments(parser):
 
 def run(args):
     """Explains, prints and draws."""
+    files.on_disk(args.figure or "", "the figure")
     imports.import_keras()
     from sat_tf import images
     from sat_tf.captioner import ShowAttendTell

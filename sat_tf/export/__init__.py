@@ -15,7 +15,7 @@ from sat_tf import images
 from sat_tf.export.card import model_card
 from sat_tf.export.signatures import build
 from sat_tf.export.warmup import write_warmup
-from sat_tf.runtime.files import replacing
+from sat_tf.runtime.files import on_disk, replacing
 from sat_tf.vocabulary import UNK
 
 __all__ = ["export"]
@@ -59,7 +59,7 @@ def export(
     Raises:
         ValueError: the version is there already, or is no whole number.
     """
-    path = pathlib.Path(path).absolute()
+    path = on_disk(path, "a folder for the SavedModel").absolute()
     options = captioner.options(**options)
     folder = path / str(_free_version(path, version))
     metadata = metadata or {}

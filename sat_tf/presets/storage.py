@@ -8,7 +8,7 @@ import numpy as np
 
 from sat_tf.presets import hub
 from sat_tf.reranking import name_of
-from sat_tf.runtime.files import replacing
+from sat_tf.runtime.files import on_disk, replacing
 
 FORMAT = 2
 TRAINED = pathlib.Path(__file__).parent
@@ -53,7 +53,7 @@ def save(captioner, folder, *, encoder=None, dtype=None, metadata=None):
             normalisation's variance may be above 65504.
         metadata: JSON values to keep beside: recipe, scores, data, license.
     """
-    folder = pathlib.Path(folder)
+    folder = on_disk(folder, "a folder for the captioner")
     if encoder is None:
         encoder = not captioner.encoder.packaged
     weights = {

@@ -19,7 +19,7 @@ from sat_tf.datasets.image_index import ImageIndex
 from sat_tf.evaluation.cider import CiderD
 from sat_tf.evaluation.evaluate import cached_inputs, predict
 from sat_tf.runtime.caches import default_cache
-from sat_tf.runtime.files import replacing
+from sat_tf.runtime.files import on_disk, replacing
 from sat_tf.vocabulary import tokenise
 
 
@@ -60,6 +60,7 @@ def teach(
         ValueError: no such teacher or data, the data have no image files, the teacher
             does not rank its beams, or has fewer beams than `count`.
     """
+    out = on_disk(out, "the file of captions")
     records = _records(data, data_dir)
     captioner = ShowAttendTell.from_preset(teacher, encoder_weights=encoder_weights)
     options = captioner.options()
@@ -74,7 +75,7 @@ def teach(
         name: _best(caption.beams, heard, count, cider)
         for name, caption, heard in zip(split.file_names, said, people, strict=True)
     }
-    return _write(pathlib.Path(out), records, taught)
+    return _write(out, records, taught)
 
 
 def _records(data, data_dir):

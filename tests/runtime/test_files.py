@@ -1,0 +1,43 @@
+"""Where results may be written."""
+
+import pytest
+from toy import toy
+
+from sat_tf import cli
+from sat_tf.evaluation.evaluate import evaluate
+
+TO_CAPTION = ["--data", "scenes", "--preset", "scenes"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["demo", "--out", "gs://b/x"],
+        ["caption", "a.jpg", "--figure", "gs://b/x.png"],
+        ["explain", "a.jpg", "--caption", "a dog", "--figure", "gs://b/x.png"],
+        ["teach", "flickr8k_hard", "--data", "scenes", "--out", "gs://b/x.json"],
+        ["bench-estimators", *TO_CAPTION, "--out", "gs://b/x"],
+        ["train", *TO_CAPTION, "--out", "gs://b/x"],
+        ["tune-trunk", *TO_CAPTION, "--out", "gs://b/x.weights.h5"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_results_go_to_no_address(words, tmp_path, monkeypatch, capsys):
+    """A path would make folders of it, with the name `gs:`."""
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 2
+    assert "on a disk of this machine" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_nor_do_those_of_a_captioner_that_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    captioner = toy("soft")
+    for write in (
+        captioner.export,
+        captioner.save_to_preset,
+        lambda out: evaluate(captioner, None, captioner.options(), out),
+    ):
+        with pytest.raises(ValueError, match="on a disk of this machine, or on one"):
+            write("gs://b/x")
+    assert not list(tmp_path.iterdir())
