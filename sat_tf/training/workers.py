@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 
 import numpy as np
 import tensorflow as tf
@@ -9,6 +10,9 @@ import tensorflow as tf
 from sat_tf.runtime import replicas
 from sat_tf.training.run import Run
 from sat_tf.training_step import updates
+
+# In many lines of an error, the one that says what has happened.
+_REASON = re.compile(r"Collective ops is aborted by: (.+)")
 
 
 def is_chief(strategy):
@@ -60,9 +64,11 @@ def together():
     try:
         yield
     except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+        told_why = _REASON.search(error.message)
+        reason = told_why[1] if told_why else error.message.partition("\n")[0]
         raise OSError(
             "Expected all workers to stay until the end. "
-            f"Received: {str(error).splitlines()[0]}. Start all of them again with the "
+            f"Received: {reason.rstrip('.')}. Start all of them again with the "
             "same command: the run resumes from the chief's last checkpoint."
         ) from error
 

@@ -6,8 +6,10 @@ import socket
 import numpy as np
 import own_run
 import pytest
+import tensorflow as tf
 
 from sat_tf.training import strategies
+from sat_tf.training import workers as several
 
 pytestmark = pytest.mark.slow
 SOFT = {
@@ -100,3 +102,18 @@ def test_half_a_tf_config_gets_a_sentence(config, why, monkeypatch):
     with pytest.raises(ValueError, match="Expected TF_CONFIG to name all") as refused:
         strategies.make("multi_worker")
     assert why in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Collective ops is aborted by: Socket closed\nmore",
+        "Graph execution error:\n\nDetected at node X defined at\n  File x\n"
+        "Collective ops is aborted by: Socket closed\nAdditional GRPC error",
+        "Socket closed.",
+    ],
+)
+def test_what_ended_a_worker_is_found_in_what_tensorflow_says(message):
+    with pytest.raises(OSError, match="Received: Socket closed. Start all of them"):
+        with several.together():
+            raise tf.errors.UnavailableError(None, None, message)
