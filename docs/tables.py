@@ -61,7 +61,7 @@ def seeds():
             row["captioner"],
             scores(row["greedy"]),
             scores(row["by default"]),
-            *(row[f"random locations cost, {how}"] for how in costs),
+            *(row[f"random locations cost, {how}"] or "" for how in costs),
         ]
         for row in read("photographs")["seeds"]
     ]
