@@ -84,6 +84,11 @@ def _paths(lines):
         if line is None:
             yield None
             continue
+        if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise ValueError(
+                "Expected paths in UTF-8, one a line. Received: UTF-16, as PowerShell "
+                "writes by > and Out-File. Write them with -Encoding utf8."
+            )
         line = line.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")
         if line.strip():
             yield line.decode("utf-8", "surrogateescape")

@@ -136,6 +136,16 @@ def test_lists_as_editors_write_them(photos, captioned):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_a_list_in_utf_16_is_told_so(encoding, photos, captioned):
+    mark = codecs.BOM_UTF16_BE if encoding == "utf-16-be" else b""
+    with open("powershell.txt", "wb") as file:
+        file.write(mark + "\r\n".join(photos[:2]).encode(encoding))
+    status, output, errors = captioned("powershell.txt")
+    assert (status, output) == (2, "") and errors.count("\n") == 1
+    assert "Received: UTF-16" in errors
+
+
 def test_what_names_no_image_is_refused_at_once(captioned):
     os.makedirs("empty", exist_ok=True)
     for name, said in (
