@@ -19,9 +19,13 @@ if "SAT_TF_CACHE" not in os.environ:  # what is kept of data is of these tests a
     atexit.register(shutil.rmtree, os.environ["SAT_TF_CACHE"], ignore_errors=True)
 
 
+LONGEST = ["test_notebooks.py", "test_caching.py", "test_replicas.py"]
+ORDER = {name: place for place, name in enumerate(LONGEST)}
+
+
 def pytest_collection_modifyitems(items):
-    """The longest file first, or one worker runs it while the other has no work."""
-    items.sort(key=lambda item: item.path.name != "test_notebooks.py")
+    """The longest files first, or one worker runs them while the other has no work."""
+    items.sort(key=lambda item: ORDER.get(item.path.name, len(ORDER)))
 
 
 def pytest_collection_finish():
