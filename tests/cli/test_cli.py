@@ -270,25 +270,28 @@ def test_consensus_is_the_captioners_own_unless_told(said, used, run, here, caps
     assert (scores["beam"], scores["rerank"]) == (2, used)
 
 
+OWN = {"consensus": 0.3, "alignment": 2.0, "detection": 3.0, "grounding": 4.0}
+TOLD = {"consensus": 0.4, "alignment": 0.5, "detection": 0.6, "grounding": 0.7}
+
+
 @pytest.mark.parametrize(
     "told, used",
-    [([], 2.0), (["--detection", "0.5"], 0.5), (["--consensus", "off"], None)],
+    [
+        ([], OWN),
+        ([f"--{name}={strength}" for name, strength in TOLD.items()], TOLD),
+        (["--consensus", "off"], {}),
+    ],
+    ids=["own", "told", "off"],
 )
-@pytest.mark.parametrize("name", ["alignment", "detection", "grounding"])
-def test_opinions_are_the_captioners_own_unless_told(
-    name, told, used, run, here, capsys
-):
-    told = [word.replace("detection", name) for word in told]
-    rerankers = [Alignment(3), Detection(3), Grounding(3)]
-    captioner = small_captioner(rerankers=rerankers)
+def test_opinions_are_the_captioners_own_unless_told(told, used, here, capsys):
+    captioner = small_captioner(rerankers=[Alignment(3), Detection(3), Grounding(3)])
     captioner.encoder.resize_mode = "squash"
-    ranked = {"beam": 3, "rerank": {"consensus": 0.3, name: 2.0}}
-    captioner.decoder_options = {"decoder": "beam", **ranked}
+    captioner.decoder_options = {"decoder": "beam", "beam": 3, "rerank": OWN}
     captioner.save_to_preset(here / "opinionated")
     out = ["--data", "own", "--out", "ranked", "--json"]
     assert cli.main(["evaluate", "opinionated", *out, *told]) == 0
     scores = json.loads(capsys.readouterr().out)
-    assert (scores["beam"], scores["rerank"].get(name)) == (3, used)
+    assert (scores["beam"], scores["rerank"]) == (3, used)
 
 
 @pytest.mark.parametrize("asked", [f"--{name}" for name in RERANKERS])
