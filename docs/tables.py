@@ -203,6 +203,9 @@ def compared_on():
 TABLES = {
     "photographs.captioners": captioners,
     "photographs.seeds": seeds,
+    "photographs.seeds_look": lambda: columns(
+        "photographs", "seeds_look", list(read("photographs")["seeds_look"][0])
+    ),
     "photographs.conventions": conventions,
     "drawings.demo": demo,
     "bench.scenes": lambda: bench("scenes"),
