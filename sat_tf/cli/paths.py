@@ -24,7 +24,8 @@ def check(names):
             )
         if _is_list(name):
             try:
-                open(name, "rb").close()
+                with open(name, "rb") as lines:
+                    _refuse_utf_16(lines.readline())
             except OSError as error:
                 raise ValueError(
                     "Expected a file of paths, one a line. "
@@ -84,14 +85,19 @@ def _paths(lines):
         if line is None:
             yield None
             continue
-        if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise ValueError(
-                "Expected paths in UTF-8, one a line. Received: UTF-16, as PowerShell "
-                "writes by > and Out-File. Write them with -Encoding utf8."
-            )
+        _refuse_utf_16(line)
         line = line.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")
         if line.strip():
             yield line.decode("utf-8", "surrogateescape")
+
+
+def _refuse_utf_16(line):
+    """Raises `ValueError` where a line begins with its byte order mark."""
+    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError(
+            "Expected paths in UTF-8, one a line. Received: UTF-16, as PowerShell "
+            "writes by > and Out-File. Write them with -Encoding utf8."
+        )
 
 
 def _incoming_lines(descriptor):

@@ -25,7 +25,7 @@ def scores(projection, query, vector):
 
     def of_beam(one):
         hidden = tf.cast(tf.tanh(projection + one[:, None]), tf.float32)
-        # Flat: a product with a batch axis takes several times as long.
+        # Flat: with a batch axis, few locations take several times as long.
         return tf.reshape(tf.matmul(tf.reshape(hidden, [-1, size]), vector), places)
 
     # One beam at a time: at K = 3, B = 32 the whole temporary is mapped and faulted in

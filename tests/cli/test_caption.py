@@ -17,7 +17,7 @@ import pytest
 from small_captioner import small_captioner
 
 from sat_tf import cli
-from sat_tf.cli import caption
+from sat_tf.cli import caption, paths
 
 pytestmark = pytest.mark.slow
 IMAGES = 12
@@ -141,9 +141,11 @@ def test_a_list_in_utf_16_is_told_so(encoding, photos, captioned):
     mark = codecs.BOM_UTF16_BE if encoding == "utf-16-be" else b""
     with open("powershell.txt", "wb") as file:
         file.write(mark + "\r\n".join(photos[:2]).encode(encoding))
-    status, output, errors = captioned("powershell.txt")
+    status, output, errors = captioned(photos[0], "powershell.txt")
     assert (status, output) == (2, "") and errors.count("\n") == 1
     assert "Received: UTF-16" in errors
+    with pytest.raises(ValueError, match="UTF-16"):
+        paths.check(["powershell.txt"])  # before a captioner is loaded
 
 
 def test_what_names_no_image_is_refused_at_once(captioned):
