@@ -1,6 +1,8 @@
 """Batches for training and evaluation, read from a cache while the step computes."""
 
+import atexit
 import functools
+import gc
 import itertools
 
 import numpy as np
@@ -11,6 +13,11 @@ from sat_tf.vocabulary import EOS, PAD
 
 _PARALLEL_READS = 2
 _PREFETCH = 4
+
+# An iterator that is garbage, but that nobody has collected, would be taken apart when
+# threads may not run Python any more, and wait for ever for a batch being read by one
+# (TensorFlow 2.21).
+atexit.register(gc.collect)
 
 
 class Batches:

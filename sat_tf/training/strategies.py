@@ -5,6 +5,12 @@ import functools
 import os
 
 import tensorflow as tf
+from tensorflow.python.eager import context
+
+# A worker that gives no sign of life for so long is given up, in milliseconds. By
+# TensorFlow's own 10 seconds, a busy machine or a slow disk ends a run of days. One
+# that is killed is missed at once all the same, as its connections close.
+HEARTBEAT_TIMEOUT = 100_000
 
 
 def make(name):
@@ -29,6 +35,7 @@ def _of_workers():
     try:
         if not find().cluster_spec().jobs:
             raise ValueError("no cluster")
+        _be_patient()
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (ValueError, TypeError, AttributeError, tf.errors.OpError) as error:
         raise ValueError(
@@ -39,6 +46,19 @@ def _of_workers():
             f"({str(error).splitlines()[0].rstrip('.')}). Set it so for every worker, "
             "each with its own index, or choose --strategy mirrored."
         ) from error
+
+
+def _be_patient():
+    """Has `MultiWorkerMirroredStrategy` wait `HEARTBEAT_TIMEOUT` for signs of life.
+
+    It arranges for them itself, and neither takes nor has a public way to set a time.
+    """
+    of_process = context.context()
+    of_process.configure_coordination_service = functools.partial(
+        type(of_process).configure_coordination_service,
+        of_process,
+        heartbeat_timeout_in_ms=HEARTBEAT_TIMEOUT,
+    )
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from sat_tf.training.run import Run
 from sat_tf.training_step import updates
 
 # In many lines of an error, the one that says what has happened.
-_REASON = re.compile(r"Collective ops is aborted by: (.+)")
+_REASON = re.compile(r"Collective ops is aborted by: (.+?)[.:]*( \[type\..*)?$", re.M)
 
 
 def is_chief(strategy):
@@ -63,8 +63,11 @@ def together():
     """Raises `OSError` where another worker has gone."""
     try:
         yield
-    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+    except tf.errors.OpError as error:
         told_why = _REASON.search(error.message)
+        gone = tf.errors.UnavailableError, tf.errors.AbortedError
+        if not told_why and not isinstance(error, gone):
+            raise
         reason = told_why[1] if told_why else error.message.partition("\n")[0]
         raise OSError(
             "Expected all workers to stay until the end. "

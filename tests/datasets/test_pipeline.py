@@ -1,5 +1,9 @@
 """Batches: every caption once, little padding, the same again after a restart."""
 
+import os
+import pathlib
+import subprocess
+import sys
 import time
 
 import hypothesis
@@ -7,6 +11,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
+import sat_tf
 from sat_tf.datasets import cache, pipeline
 from sat_tf.vocabulary import EOS, PAD, Vocabulary
 
@@ -283,3 +288,42 @@ def test_captions_of_another_split_are_refused(records):
 def test_no_captions_are_refused():
     with pytest.raises(ValueError, match="Received: none for 3 images"):
         schedule([(), (), ()])
+
+
+LEFT_IN_A_CYCLE = """
+import time
+import numpy as np
+from sat_tf.datasets import pipeline
+from sat_tf.vocabulary import Vocabulary
+
+class Slow:
+    record_shape, dtype, read_so_far = (), np.dtype("float32"), 0
+    def __len__(self):
+        return 8
+    def read(self, indices):
+        self.read_so_far += 1
+        time.sleep(0 if self.read_so_far < 3 else 2)
+        return np.zeros(len(indices), np.float32)
+
+captions = [["a dog"]] * 8
+schedule = pipeline.Schedule(captions, Vocabulary(["a", "dog"]), batch_size=2, seed=17)
+batches = iter(pipeline.training_batches(Slow(), schedule, key="image"))
+next(batches)
+cycle = [batches]
+cycle.append(cycle)
+del batches, cycle
+print("done", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_ends_while_a_batch_is_being_read():
+    """Whatever keeps an iterator of it: the traceback of an error often does."""
+    process = subprocess.run(
+        [sys.executable, "-c", LEFT_IN_A_CYCLE],
+        env={**os.environ, "PYTHONPATH": str(pathlib.Path(sat_tf.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (process.returncode, process.stdout) == (0, "done\n"), process.stderr

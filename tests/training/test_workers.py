@@ -1,7 +1,9 @@
 """A run of several processes; `two_replicas.py` trains on several devices of one."""
 
 import json
+import signal
 import socket
+import time
 
 import numpy as np
 import own_run
@@ -46,6 +48,13 @@ def workers(out, monkeypatch, code=None):
         yield own_run.sat_tf_process(*named, code=code)
 
 
+def paused(process, seconds):
+    """Stops a process for a while, as a busy machine or a slow disk does."""
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGCONT)
+
+
 def ended(processes):
     """Status, output and errors of each."""
     said = [process.communicate(timeout=own_run.TIMEOUT) for process in processes]
@@ -59,9 +68,14 @@ def weights(out):
 
 
 def test_workers_that_are_killed_end_as_one_device(monkeypatch):
-    """Both start again, by what started them, and go on from the chief's checkpoint."""
+    """Both start again, by what started them, and go on from the chief's checkpoint.
+
+    A worker that is only slow, for longer than TensorFlow would wait, ends nothing.
+    """
     chief, other = workers("workers", monkeypatch, own_run.DAWDLING)
     for line in chief.stdout:
+        if line == "saved 1\n":
+            paused(other, seconds=13)
         if line == "saved 2\n":
             other.kill()
             break
@@ -105,15 +119,34 @@ def test_half_a_tf_config_gets_a_sentence(config, why, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "message",
+    "kind, message",
     [
-        "Collective ops is aborted by: Socket closed\nmore",
-        "Graph execution error:\n\nDetected at node X defined at\n  File x\n"
-        "Collective ops is aborted by: Socket closed\nAdditional GRPC error",
-        "Socket closed.",
+        ("Unavailable", "Collective ops is aborted by: Socket closed\nmore"),
+        (
+            "Unavailable",
+            "Graph execution error:\n\nDetected at node X defined at\n  File x\n"
+            "Collective ops is aborted by: Socket closed\nAdditional GRPC error",
+        ),
+        ("Unavailable", "Socket closed."),
+        (
+            "DeadlineExceeded",
+            "{{function_node __wrapped__CollectiveReduceV2}} Collective ops is "
+            "aborted by: Socket closed:\n\nRPC: /tensorflow.CoordinationService",
+        ),
+        (
+            "FailedPrecondition",
+            "Collective ops is aborted by: Socket closed. "
+            "[type.googleapis.com/tensorflow.CoordinationServiceError='']\nmore",
+        ),
     ],
 )
-def test_what_ended_a_worker_is_found_in_what_tensorflow_says(message):
+def test_what_ended_a_worker_is_found_in_what_tensorflow_says(kind, message):
     with pytest.raises(OSError, match="Received: Socket closed. Start all of them"):
         with several.together():
-            raise tf.errors.UnavailableError(None, None, message)
+            raise getattr(tf.errors, f"{kind}Error")(None, None, message)
+
+
+def test_other_errors_of_tensorflow_stay_what_they_are():
+    with pytest.raises(tf.errors.InvalidArgumentError, match="shapes"):
+        with several.together():
+            raise tf.errors.InvalidArgumentError(None, None, "two shapes")
