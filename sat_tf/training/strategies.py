@@ -9,7 +9,7 @@ from tensorflow.python.eager import context
 
 # A worker that gives no sign of life for so long is given up, in milliseconds. By
 # TensorFlow's own 10 seconds, a busy machine or a slow disk ends a run of days. One
-# that is killed is missed at once all the same, as its connections close.
+# that is killed is mostly missed at once all the same, as its connections close.
 HEARTBEAT_TIMEOUT = 100_000
 
 
