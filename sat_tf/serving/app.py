@@ -14,7 +14,6 @@ import logging
 import re
 import zlib
 
-import anyio
 import prometheus_client
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -286,7 +285,7 @@ async def _read(request, max_body):
     """
     chunks, size = [], 0
     with contextlib.suppress(TimeoutError):
-        with anyio.fail_after(_BODY_SECONDS):
+        async with asyncio.timeout(_BODY_SECONDS):
             if _content_length(request, 0) <= 4 * max_body:
                 async for chunk in request.stream():
                     size += len(chunk)
