@@ -1,6 +1,8 @@
 """The program `sat-tf`: its commands, and what it says when one fails."""
 
 import argparse
+import atexit
+import gc
 import importlib
 import os
 import sys
@@ -33,6 +35,9 @@ def main(argv=None):
     refused or failed; 130: stopped.
     """
     args = parse(argv)
+    # Of all that TensorFlow has made Python would look at every object when it ends,
+    # and more than once, for most of a second.
+    atexit.register(gc.freeze)
     # Set before TensorFlow is imported, or it greets with a page of notices.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:

@@ -1,5 +1,6 @@
 """Image files captioned one after the other, however many there are."""
 
+import collections
 import concurrent.futures
 import functools
 import itertools
@@ -12,7 +13,9 @@ from sat_tf.decoding import generate
 
 # Of images in one batch: as fast as 32, and the first captions come sooner.
 _BATCH_SIZE = 8
-_THREADS = 2
+# At work at once: while one waits for a file, or for what one core has to do alone,
+# the others keep the processor busy.
+_BATCHES = 3
 
 
 class Outcome(NamedTuple):
@@ -43,15 +46,14 @@ def caption_files(captioner, paths, options, *, seed=None):
     Yields:
         an `Outcome` of every path, in order.
     """
-    load = functools.partial(_load, captioner.encoder)
-    seed, first, loaded = generate.as_seed(seed), 0, ()
-    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+    work = functools.partial(_captioned, captioner, options, generate.as_seed(seed))
+    begun, first = collections.deque(), 0
+    with concurrent.futures.ThreadPoolExecutor(_BATCHES) as pool:
         for batch in _batches(paths, _BATCH_SIZE):
-            loading = pool.map(load, batch)  # in the threads, from now on
-            outcomes = list(loaded)
-            yield from _captioned(captioner, outcomes, options, seed=seed, first=first)
-            first += len(outcomes)
-            loaded = loading
+            begun.append(pool.submit(work, batch, first))
+            first += len(batch)
+            while len(begun) > (_BATCHES if batch else 0):
+                yield from begun.popleft().result()
 
 
 def _batches(paths, size):
@@ -75,8 +77,9 @@ def _load(encoder, path):
     return Outcome(path, pixels=pixels)
 
 
-def _captioned(captioner, outcomes, options, *, seed, first):
-    """The outcomes of one batch with the captions of all images that could be read."""
+def _captioned(captioner, options, seed, paths, first):
+    """The outcomes of one batch, of which the first image has the number `first`."""
+    outcomes = [_load(captioner.encoder, path) for path in paths]
     good = [outcome.pixels for outcome in outcomes if not outcome.error]
     if not good:
         return outcomes

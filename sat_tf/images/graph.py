@@ -23,6 +23,7 @@ OK, UNKNOWN, TOO_LARGE, BROKEN, WRONG_SIZE = range(5)
 # Where the brightest of more than 8 bits is darker than an eighth of white, they are
 # numbers of another range, of 12 bits say, or were not made to be looked at.
 DARKEST = 1 / 8
+_KINDS = "Expected a JPEG, PNG, GIF or 24-bit BMP image. Save it as one."
 NOT_WHITE = "it is not clear which of its values is white"
 
 
@@ -52,8 +53,9 @@ def decode(contents, enough=WHOLE):
 def _decode_checked(contents, enough):
     header = image_headers.read(contents[tf.newaxis])
     shrink = shrink_of(header, MAX_PIXELS, enough)[0]
+    known = tf.debugging.Assert(tf.reduce_all(header.size > 0), [_KINDS])
     fits = tf.debugging.Assert(shrink > 0, [largest(MAX_PIXELS)])
-    with tf.control_dependencies([fits]):
+    with tf.control_dependencies([known, fits]):
         contents = tf.identity(contents)
     return _decode(contents, shrink, *(x[0] for x in header))
 
@@ -72,7 +74,7 @@ def _decode(contents, shrink, *header):
             (is_(image_headers.PNG), lambda: _png(contents)),
             (is_(image_headers.GIF), lambda: _gif(contents, header)),
         ],
-        default=lambda: _bmp(contents, header.size),
+        default=lambda: tf.io.decode_bmp(contents)[..., :3],
     )
     image = tf.ensure_shape(image, [None, None, 3])
     return _upright(image, header.orientation)
@@ -305,11 +307,3 @@ def _opaque(gif, control, clear):
         lambda: replaced(replaced(gif, control + 3, b"\0"), clear, b"\xff\xff\xff"),
         lambda: gif,
     )
-
-
-def _bmp(contents, size):
-    known = tf.reduce_all(size > 0)
-    message = "Expected a JPEG, PNG, GIF or 24-bit BMP image. Save it as one."
-    with tf.control_dependencies([tf.debugging.Assert(known, [message])]):
-        image = tf.io.decode_bmp(tf.identity(contents))
-    return image[..., :3]

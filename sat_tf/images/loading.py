@@ -51,16 +51,11 @@ def load(image, size=(224, 224), mode="crop", *, name=None):
                 f"Expected the path of an image. Received: image={name!r} "
                 f"({reason}). Check the path."
             ) from error
-    contents = to_decodable(contents, name)
+    enough = enough_for(size, mode)
     try:
-        pixels = decode(contents, enough_for(size, mode))
-    except tf.errors.InvalidArgumentError as error:
-        if NOT_WHITE in str(error):
-            raise _no_white(name, "16-bit values make a black image") from error
-        raise ValueError(
-            f"Expected an image that can be decoded. Received: image={name!r}, which "
-            "breaks off or is damaged. Save it anew as JPEG or PNG."
-        ) from error
+        pixels = decode(contents, enough)
+    except tf.errors.InvalidArgumentError:
+        pixels = _decode_otherwise(contents, enough, name)
     try:
         return resize(pixels, size, mode).numpy()
     except tf.errors.InvalidArgumentError as error:
@@ -68,6 +63,19 @@ def load(image, size=(224, 224), mode="crop", *, name=None):
             f"Expected an image of size {tuple(size)}, as resize mode 'none' does. "
             f"Received: image={name!r} of size {tuple(pixels.shape[:2])}. "
             "Resize it, or choose mode 'crop' or 'squash'."
+        ) from error
+
+
+def _decode_otherwise(contents, enough, name):
+    """What `decode` does not take as it is; or ValueError, which says why not."""
+    try:
+        return decode(to_decodable(contents, name), enough)
+    except tf.errors.InvalidArgumentError as error:
+        if NOT_WHITE in str(error):
+            raise _no_white(name, "16-bit values make a black image") from error
+        raise ValueError(
+            f"Expected an image that can be decoded. Received: image={name!r}, which "
+            "breaks off or is damaged. Save it anew as JPEG or PNG."
         ) from error
 
 

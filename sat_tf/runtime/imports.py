@@ -2,19 +2,22 @@
 
 import sys
 
-PLOTTING = "matplotlib"
+NOT_NEEDED = ("matplotlib", "IPython")
 
 
 def import_keras():
-    """Imports Keras without matplotlib, for a program that has one caption to make.
+    """Imports Keras without matplotlib and IPython, where one caption is to be made.
 
-    Where matplotlib is there, Keras imports it for figures of its own, which takes as
-    long as ten photographs. Whoever draws later imports it then; Keras' own
-    figures say that it is missing, so this is not for the processes of others.
+    Where they are there, Keras imports them for figures of its own and for showing its
+    files in notebooks, which takes as long as ten photographs. Whoever draws later
+    imports matplotlib then; Keras' own figures say that it is missing, so this is not
+    for the processes of others.
     """
-    if PLOTTING not in sys.modules:
-        sys.modules[PLOTTING] = None  # which import takes for "not there"
-        try:
-            import keras  # noqa: F401
-        finally:
-            del sys.modules[PLOTTING]
+    absent = [name for name in NOT_NEEDED if name not in sys.modules]
+    # Which import takes for "not there".
+    sys.modules.update(dict.fromkeys(absent))
+    try:
+        import keras  # noqa: F401
+    finally:
+        for name in absent:
+            del sys.modules[name]

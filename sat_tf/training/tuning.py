@@ -15,7 +15,8 @@ import tensorflow as tf
 
 from sat_tf import datasets
 from sat_tf.evaluation.evaluate import cached_inputs
-from sat_tf.reranking.alignment import Bags, cross_entropy
+from sat_tf.reranking.alignment import cross_entropy
+from sat_tf.reranking.bags import Bags
 from sat_tf.runtime import files
 from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.memory import keep_freed_memory

@@ -10,6 +10,9 @@ import gzip
 import json
 import math
 import os
+import pathlib
+import subprocess
+import sys
 
 import pytest
 from serving_server import (
@@ -303,3 +306,30 @@ def test_a_failing_request_does_not_fail_its_batch(ours):
     for index, (status, answer) in enumerate(answers):
         assert status == (200 if index % 8 else 400)
         assert "x must be positive" in answer.get("error", "x must be positive")
+
+
+FIRST_REQUEST = """
+import sys
+from serving_server import ask, b64, predict, running
+from toy_savedmodel import picture
+
+body = {"instances": [b64(picture())]}
+with running(sys.argv[1]) as (url, _):
+    assert ask(url, "GET", "/readyz")[0] == 200
+    before = set(sys.modules)
+    assert predict(url, body)[0] == 200
+    print(sorted(sys.modules.keys() - before))
+"""
+
+
+@pytest.mark.slow
+def test_the_first_request_imports_nothing():
+    """It would wait for that: what can be done before is done when models load."""
+    tests = pathlib.Path(__file__).parents[1]
+    process = subprocess.run(
+        [sys.executable, "-c", FIRST_REQUEST, toy_models()],
+        env={**os.environ, "PYTHONPATH": f"{tests.parent}{os.pathsep}{tests}"},
+        capture_output=True,
+        text=True,
+    )
+    assert (process.returncode, process.stdout) == (0, "[]\n"), process.stderr
