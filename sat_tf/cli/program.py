@@ -1,11 +1,11 @@
 """The program `sat-tf`: its commands, and what it says when one fails."""
 
 import argparse
-import atexit
-import gc
 import importlib
 import os
 import sys
+
+from sat_tf.runtime.memory import collect_seldom
 
 COMMANDS = {
     "demo": "sat_tf.cli.demo",
@@ -35,9 +35,7 @@ def main(argv=None):
     refused or failed; 130: stopped.
     """
     args = parse(argv)
-    # Of all that TensorFlow has made Python would look at every object when it ends,
-    # and more than once, for most of a second.
-    atexit.register(gc.freeze)
+    collect_seldom()
     # Set before TensorFlow is imported, or it greets with a page of notices.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:

@@ -1,6 +1,8 @@
-"""What the C library does with memory that an update has freed."""
+"""What the C library does with freed memory, and Python with its objects."""
 
+import atexit
 import ctypes
+import gc
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _LARGEST = 2**30
@@ -32,6 +34,17 @@ def release_freed_memory():
     malloc_trim = _c_function("malloc_trim")
     if malloc_trim is not None:
         malloc_trim(0)
+
+
+def collect_seldom():
+    """Has Python look through its objects seldom, and not at all when it ends.
+
+    TensorFlow makes 300,000 of them that stay. To look through these again and again
+    takes 0.4 of the seconds in which a command starts and 0.7 of those in which it
+    ends. This is for programs, not for the processes of others.
+    """
+    gc.set_threshold(50_000, 20, 20)
+    atexit.register(gc.freeze)
 
 
 def _c_function(name):
