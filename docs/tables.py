@@ -144,9 +144,9 @@ def columns(name, part, head):
     return table(head, [row.values() for row in read(name)[part]])
 
 
-def compared():
-    """What benchmarks/compare.py measured, one row for each figure."""
-    report = read("speed").get("compared")
+def compared(on="compared"):
+    """What benchmarks/compare.py measured on a machine, one row for each figure."""
+    report = read("speed").get(on)
     if report is None:
         return "Not measured yet.\n"
     rows = []
@@ -177,9 +177,9 @@ def _short(number):
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
 
 
-def compared_on():
-    """What the comparison ran on, and what was compared."""
-    report = read("speed").get("compared")
+def compared_on(on="compared"):
+    """What a comparison ran on, and what was compared."""
+    report = read("speed").get(on)
     if report is None:
         return ""
     machine, versions = report["machine"], report["versions"]
@@ -212,6 +212,8 @@ TABLES = {
     "bench.flickr8k": lambda: bench("flickr8k"),
     "speed.compared": compared,
     "speed.compared_on": compared_on,
+    "speed.compared_amd": lambda: compared("compared_amd"),
+    "speed.compared_amd_on": lambda: compared_on("compared_amd"),
     "speed.train_step": lambda: columns(
         "speed",
         "train_step",
