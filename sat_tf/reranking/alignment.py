@@ -152,9 +152,8 @@ class Alignment(Reranker):
 
     def fit(self, captioner, inputs, key, captions, *, seed=17, verbose="auto"):
         """Learns the words of the captions of images, from the images as wholes."""
-        from sat_tf.reranking.bags import (
-            Bags,
-        )  # it takes TFDS, which captioning need not
+        # Here, as it imports TFDS, which whoever only captions does not need.
+        from sat_tf.reranking.bags import Bags
 
         bags = Bags(captioner, inputs, key, captions, seed)
         share = bags.share()
