@@ -494,3 +494,15 @@ def test_headers_are_safe_on_garbage(kind, cut, noise, at):
     assert 1 <= int(header.orientation[0]) <= 8
     assert 0 <= int(header.clear[0]) < max(1, len(contents))
     assert header.size[1].numpy().tolist() == [48, 64]
+
+
+def test_a_header_too_long_to_walk_through_is_not_unpacked_unmeasured():
+    """Nobody knows how large it becomes; Pillow, which does, reads it for `load`."""
+    jpeg = io.BytesIO()
+    PIL.Image.new("RGB", (40, 30), "red").save(jpeg, "JPEG")
+    start, rest = jpeg.getvalue()[:2], jpeg.getvalue()[2:]
+    contents = start + b"\xff\xfe\x00\x02" * 1100 + rest
+    assert tf.io.decode_jpeg(contents).shape == (30, 40, 3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Expected a JPEG"):
+        images.decode(contents)
+    assert images.load(contents, (30, 40), "none").shape == (30, 40, 3)

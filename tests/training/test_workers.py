@@ -79,6 +79,8 @@ def test_workers_that_are_killed_end_as_one_device(monkeypatch):
         if line == "saved 2\n":
             other.kill()
             break
+    else:
+        pytest.fail(f"it ended before that: {ended([chief, other])}")
     stopped, _ = ended([chief, other])
     assert stopped[0] == 2, stopped
     assert "Expected all workers" in stopped[2].splitlines()[-1], stopped
