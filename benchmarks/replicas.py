@@ -22,6 +22,7 @@ from train_step import A, B, D, L, M, N, T, V
 
 from sat_tf import Encoder, ShowAttendTell
 from sat_tf.runtime.memory import keep_freed_memory
+from sat_tf.training import strategies
 
 IMAGES, WARM, STEPS = 48, 2, 4
 
@@ -81,11 +82,11 @@ def main():
     halves = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(cpu, halves)
     keep_freed_memory()
-    strategies = {
+    places = {
         "one_device": tf.distribute.get_strategy(),
-        "two_replicas": tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]),
+        "two_replicas": strategies.make("mirrored"),
     }
-    models = {name: captioner(s, args.estimator) for name, s in strategies.items()}
+    models = {name: captioner(s, args.estimator) for name, s in places.items()}
     clocks, data = {name: Clock() for name in models}, batches()
     for _ in range(args.rounds):
         for name, model in models.items():

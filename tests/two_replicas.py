@@ -21,7 +21,7 @@ from sat_tf.estimators import ESTIMATORS, Reinforce, Rloo, Soft
 from sat_tf.model import fused
 from sat_tf.reranking.alignment import Alignment
 from sat_tf.reranking.detection import Detection
-from sat_tf.training import callbacks, strategies
+from sat_tf.training import callbacks
 from sat_tf.training.run import Run
 from sat_tf.training.stages import See
 from sat_tf.training_step import scheduled_sampling, updates
@@ -30,11 +30,11 @@ TABLE = np.random.default_rng(17).uniform(0.01, 0.99, [8, 4, 1, 4]).astype("floa
 
 
 def devices():
-    """Two logical CPUs."""
+    """Two logical CPUs, as Python users have them; `run` has those of the commands."""
     cpu, halves = tf.config.list_physical_devices("CPU")[0], 2
     config = [tf.config.LogicalDeviceConfiguration()] * halves
     tf.config.set_logical_device_configuration(cpu, config)
-    return strategies.make("mirrored")
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
 def scope(strategy):

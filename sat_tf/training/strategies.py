@@ -66,11 +66,14 @@ def _mirrored():
     """One for all runs of a process.
 
     TensorFlow 2.21 numbers the sums of every `MirroredStrategy` from 100, and takes
-    those of two strategies with the same number for one.
+    those of two strategies with the same number for one. Logical CPUs share a memory,
+    so one of them sums for all; collectives would copy the gradients in chunks.
     """
-    find = tf.config.list_logical_devices
-    devices = find("GPU") or find("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
+    find, sums = tf.config.list_logical_devices, None
+    devices = find("GPU")
+    if not devices:
+        devices, sums = find("CPU"), tf.distribute.ReductionToOneDevice()
+    return tf.distribute.MirroredStrategy([device.name for device in devices], sums)
 
 
 def check(strategy, recipe):
