@@ -80,6 +80,9 @@ class Alignment(Reranker):
         self.share = self.add_weight(
             shape=(vocabulary_size,), initializer="ones", trainable=False, name="share"
         )
+        self.inverse_temperature = self.add_weight(
+            shape=(), initializer="ones", trainable=False, name="inverse_temperature"
+        )
         self.drop_channels = keras.layers.SpatialDropout1D(
             self.input_dropout, name="drop_channels"
         )
@@ -135,7 +138,12 @@ class Alignment(Reranker):
         near = tf.einsum("btl,ml->btm", logits, _spread(self.grid))
         telling = tf.cast((tokens != PAD) & (share < COMMON), tf.float32)
         near = tf.matmul(_neighbours(telling), near)
-        return tf.nn.log_softmax(self.sharpness * near), support
+        sharpness = self.sharpness * tf.cast(self.inverse_temperature, tf.float32)
+        return tf.nn.log_softmax(sharpness * near), support
+
+    def sharpen(self, factor):
+        """See `Reranker.sharpen`."""
+        self.inverse_temperature.assign(factor * self.inverse_temperature)
 
     def evidence(self, annotations):
         """p(a caption says word w), `[B, L, D]` -> `[B, V]`."""

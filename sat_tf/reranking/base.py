@@ -64,6 +64,13 @@ class Reranker(keras.layers.Layer):
         """
         raise NotImplementedError
 
+    def sharpen(self, factor):
+        """Makes `locate` surer, by a factor on its logarithms.
+
+        Attention is made so by `fit_temperature`. `explain` multiplies the two, and
+        finds words where it did before if both are made surer alike.
+        """
+
     @property
     def fitted(self):
         """Whether there is nothing left for `fit` to do."""

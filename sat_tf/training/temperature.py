@@ -24,8 +24,10 @@ def fit_temperature(captioner, inputs, key, captions, *, seed=17, verbose="auto"
 
         log sum_i softmax(factor e_t)_i p(y_t | s_t = i, h_{t-1}, a)
 
-    Where alpha is greatest stays as it is, and so what `argmax` decodes. If the least
-    or the greatest of `FACTORS` is the best, there is no telling: it is left at 1.
+    Where alpha is greatest stays as it is, and so what `argmax` decodes. A reranker
+    that `locates` is made surer by the same factor, so that where `explain` finds words
+    stays too. If the least or the greatest of `FACTORS` is the best, there is no
+    telling: it is left at 1.
 
     Args:
         captioner: a `ShowAttendTell`; its `attention.vector` is multiplied.
@@ -55,6 +57,9 @@ def fit_temperature(captioner, inputs, key, captions, *, seed=17, verbose="auto"
     factor = float(FACTORS[best])
     vector = captioner.network.attention.vector
     vector.assign(factor * vector)
+    for reranker in captioner.rerankers:
+        if reranker.locates:
+            reranker.sharpen(factor)
     if verbose and factor != 1:
         words = int((tokens.padded(chosen) != PAD).sum())
         gain = (total[best] - total[AS_IT_IS]) / words

@@ -277,11 +277,28 @@ def gradient_of(scalar, x):
 # ------------------------------------------------------------------------- keeping
 
 
+def test_one_saved_before_it_could_be_made_surer_loads(tmp_path):
+    captioner = captioner_of()
+    told(captioner)
+    captioner.save_to_preset(tmp_path)
+    with np.load(tmp_path / "weights.npz") as arrays:
+        kept = {k: v for k, v in arrays.items() if "inverse_temperature" not in k}
+        assert len(kept) == len(arrays) - 1
+    np.savez(tmp_path / "weights.npz", **kept)
+    features, words, _ = shown(3)
+    loaded = ShowAttendTell.from_preset(tmp_path)
+    found = located(loaded, features, words + FIRST)
+    np.testing.assert_array_equal(
+        found[0], located(captioner, features, words + FIRST)[0]
+    )
+
+
 @pytest.mark.parametrize("form", ["keras", "preset"])
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 def test_it_is_saved_with_its_captioner(form, dtype, tmp_path):
     captioner = captioner_of(dtype, teaching=0.5, sharpness=2.0, dropout=0.1)
     told(captioner)
+    captioner.rerankers[0].sharpen(1.5)
     if form == "keras":
         captioner.save(tmp_path / "model.keras")
         loaded = keras.saving.load_model(tmp_path / "model.keras")

@@ -8,6 +8,7 @@ from quick_run import HARD, vector_of
 from small_captioner import small_captioner
 
 from sat_tf.estimators import StraightThrough
+from sat_tf.reranking.alignment import Alignment
 from sat_tf.training import stages, temperature
 from sat_tf.training.run import Run
 
@@ -97,6 +98,28 @@ def test_where_captions_do_not_tell_it_stays(captioner, inputs, captions):
     inputs.features[:] = inputs.features[:, :1]
     assert fit(captioner, inputs, captions, verbose=0) == 1
     np.testing.assert_array_equal(vector_of(captioner), before)
+
+
+def test_where_words_are_found_stays_and_evidence_is_its_power(captions):
+    """With a reranker that locates words, which is made surer by the same factor."""
+    captioner = small_captioner(
+        "none", estimator=StraightThrough(), rerankers=[Alignment(4)]
+    )
+    (head,) = captioner.rerankers
+    rng = np.random.default_rng(17)
+    for weight in head.hidden.weights + head.words.weights:
+        weight.assign(rng.normal(0, 0.5, weight.shape))
+    inputs = Features(captioner, IMAGES)
+    said = [each[0] or "r-s" for each in captions]
+    before = captioner.explain(inputs.dataset(), said)
+    factor = fit(captioner, inputs, captions, verbose=0)
+    assert factor != 1
+    for old, new in zip(before, captioner.explain(inputs.dataset(), said), strict=True):
+        np.testing.assert_array_equal(old.locations, new.locations)
+        power = old.evidence.astype(float) ** factor
+        power /= power.sum(axis=(1, 2), keepdims=True)
+        np.testing.assert_allclose(new.evidence, power, atol=1e-4)
+        np.testing.assert_allclose(old.support, new.support, atol=1e-5)
 
 
 def test_what_is_said_stays_and_alpha_is_its_power(captioner, inputs, captions):
