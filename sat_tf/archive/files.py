@@ -37,14 +37,45 @@ def absolute(path, folder=None):
 
 
 def match(pattern):
-    """All files that match a pattern, sorted; `**` stands for any folders."""
+    """All files that match a pattern, sorted; `**` stands for any folders.
+
+    Links to folders are followed, but for those that lead back to where they are.
+    """
     if is_remote(pattern):
         (found,) = _systems().match([pattern])
         return sorted(metadata.path for metadata in found.metadata_list)
     if os.path.isfile(pattern):
         return [pattern]  # though its name may look like a pattern
-    found = glob.glob(pattern, recursive=True)
-    return sorted({path for path in found if not os.path.isdir(path)})
+    return sorted({path for path in _matches(pattern) if not os.path.isdir(path)})
+
+
+def _matches(pattern):
+    """What `glob.glob` finds with `recursive`, which runs in circles for ever."""
+    parts = pathlib.PurePath(pattern).parts
+    if "**" not in parts:
+        yield from glob.glob(pattern)
+        return
+    at = parts.index("**")
+    for start in glob.glob(os.path.join(*parts[:at])):
+        for folder in _folders(start):
+            rest = parts[at + 1 :] or "*"
+            yield from _matches(os.path.join(glob.escape(folder), *rest))
+
+
+def _folders(start, above=()):
+    """A folder and those inside, hidden ones left out; `above` are around it."""
+    here = os.path.realpath(start)
+    if here in above:
+        return
+    yield start
+    try:
+        with os.scandir(start) as entries:
+            inside = [each.path for each in entries if each.is_dir()]
+    except OSError:  # no folder, or one that may not be read
+        return
+    for folder in inside:
+        if not os.path.basename(folder).startswith("."):
+            yield from _folders(folder, (*above, here))
 
 
 def beginning_with(prefix, rest):
