@@ -17,6 +17,16 @@ def add_arguments(parser):
         help="of every training image (%(default)s)",
     )
     parser.add_argument(
+        "--beam", type=int, metavar="K", help="its beams per image (its own)"
+    )
+    parser.add_argument(
+        "--draws",
+        type=int,
+        default=0,
+        metavar="N",
+        help="captions per image drawn from it, beside its beams (%(default)s)",
+    )
+    parser.add_argument(
         "--out", required=True, metavar="FILE.json", help="what train takes as --data"
     )
     arguments.add_cache_dir(parser)
@@ -34,6 +44,8 @@ def run(args):
         args.out,
         data_dir=args.data_dir,
         count=args.captions,
+        beam=args.beam,
+        draws=args.draws,
         cache_dir=args.cache_dir,
         encoder_weights=args.encoder_weights,
         progress=not args.json,

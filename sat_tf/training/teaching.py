@@ -22,6 +22,10 @@ from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.files import on_disk, replacing
 from sat_tf.vocabulary import tokenise
 
+# Words are drawn from the softmax of log_p over this. At 1 few captions are worth
+# learning, towards 0 they are those that the beams have.
+TEMPERATURE = 0.8
+
 
 def teach(
     teacher,
@@ -30,16 +34,19 @@ def teach(
     *,
     data_dir=None,
     count=5,
+    beam=None,
+    draws=0,
     cache_dir=None,
     encoder_weights=None,
     progress=True,
 ):
     """Writes a caption file with a teacher's captions behind those of people.
 
-    The training images get captions by the teacher, decoding as it does by default:
-    its beams with the greatest sum of their score and their CIDEr-D against people's
-    captions: what it would say anyway, and what people did say of this image rather
-    than of others. Those of the other splits stay as they are.
+    The training images get captions by the teacher: of its beams, and of captions drawn
+    from it, those with the greatest CIDEr-D against people's captions. They are what it
+    can say, and what people did say of this image rather than of others. Beams are
+    probable and much alike; draws add words that no beam has. Images of the other
+    splits get none.
 
     Args:
         teacher: a shipped captioner's name, a run, or a saved folder.
@@ -49,6 +56,8 @@ def teach(
             has been cached of them; else they get a path, relative to its folder if
             they lie below it.
         count: captions per training image.
+        beam: its beams per image; by default as many as it decodes with.
+        draws: captions per image drawn from it, with `TEMPERATURE`.
         cache_dir: by default `default_cache()`.
         encoder_weights: a path, for a teacher that was saved without its encoder.
         progress: whether to show a bar.
@@ -57,23 +66,41 @@ def teach(
         how many `images` and `captions` the file has.
 
     Raises:
-        ValueError: no such teacher or data, the data have no image files, the teacher
-            does not rank its beams, or has fewer beams than `count`.
+        ValueError: no such teacher or data, the data have no image files, or fewer
+            beams and draws than `count`.
     """
     out = on_disk(out, "the file of captions")
     records = _records(data, data_dir)
     captioner = ShowAttendTell.from_preset(teacher, encoder_weights=encoder_weights)
-    options = captioner.options()
-    _check(teacher, options, count)
+    searched = {} if beam is None else {"decoder": "beam", "beam": beam}
+    rounds = [captioner.options(**searched)]
+    drawn = captioner.options(decoder="sample", temperature=TEMPERATURE)
+    if draws < 0:
+        raise ValueError(
+            f"Expected draws >= 0. Received: draws={draws}. Ask for none or some."
+        )
+    rounds += [drawn] * draws
+    _check(count, rounds)
     split = datasets.load(data, "train", data_dir=data_dir, cache_dir=cache_dir)
     inputs, key = cached_inputs(captioner, split, cache_dir or default_cache())
-    label = f"captions by {teacher}" if progress else None
-    said = predict(captioner, inputs, key, options, progress=label)
+    said = [[] for _ in split.captions]
+    for number, options in enumerate(rounds):
+        label = f"captions by {teacher}, {number + 1} of {len(rounds)}"
+        found = predict(
+            captioner,
+            inputs,
+            key,
+            options,
+            seed=number,
+            progress=label if progress else None,
+        )
+        for captions, caption in zip(said, found, strict=True):
+            captions += [beam.caption for beam in caption.beams]
     people = [[tokenise(text) for text in each] for each in split.captions]
     cider = CiderD(people)
     taught = {
-        name: _best(caption.beams, heard, count, cider)
-        for name, caption, heard in zip(split.file_names, said, people, strict=True)
+        name: _best(captions, heard, count, cider)
+        for name, captions, heard in zip(split.file_names, said, people, strict=True)
     }
     return _write(out, records, taught)
 
@@ -90,28 +117,20 @@ def _records(data, data_dir):
     return [r for r in builder.read_records(path) if r.path and r.captions]
 
 
-def _check(teacher, options, count):
-    """Refuses a teacher whose beams cannot be compared, or that has too few."""
-    if options.width == 1 or not options.rerank:
+def _check(count, rounds):
+    """Refuses what would teach fewer captions than were asked for."""
+    most = sum(options.width for options in rounds)
+    if not 1 <= count <= most:
         raise ValueError(
-            "Expected a teacher that decodes by consensus, as its beams are compared. "
-            f"Received: teacher={str(teacher)!r}. Train it with, say, --set "
-            "decoding.decoder=beam --set decoding.beam=40 --set "
-            "decoding.rerank.consensus=0.3, as the recipe flickr does."
-        )
-    if not 1 <= count <= options.width:
-        raise ValueError(
-            f"Expected from 1 to {options.width} captions, the beams that "
-            f"{str(teacher)!r} keeps. Received: captions={count}. "
-            "Ask for fewer, or train a teacher with more beams."
+            f"Expected from 1 to {most} captions, as many as the beams and the draws. "
+            f"Received: captions={count}. Ask for fewer, or for more beams or draws."
         )
 
 
-def _best(beams, people, count, cider):
-    captions = [beam.caption for beam in beams]
+def _best(captions, people, count, cider):
+    captions = [text for text in dict.fromkeys(captions) if tokenise(text)]
     agreed = cider.scores([tokenise(text) for text in captions], people)
-    scores = [beam.score + each for beam, each in zip(beams, agreed, strict=True)]
-    return [captions[k] for k in np.argsort(-np.array(scores), kind="stable")[:count]]
+    return [captions[k] for k in np.argsort(-np.array(agreed), kind="stable")[:count]]
 
 
 def _write(out, records, taught):

@@ -1,5 +1,6 @@
 """A teacher's captions beside those of people, in a file that `train` takes."""
 
+import itertools
 import json
 
 import numpy as np
@@ -32,40 +33,50 @@ def teacher(quick, tmp_path):
     return tmp_path / "teacher"
 
 
-def best_two(teacher):
-    """Per image of the own data, the beams worth learning, and the first beams."""
+def best_two(teacher, beams, draws):
+    """Per image of the own data, the captions worth learning, and the first beams."""
     captioner = ShowAttendTell.from_preset(teacher)
     split, folder = loaded("own", "train"), own_run.workplace() / "own" / "images"
-    spoken = captioner.generate([folder / name for name in split.file_names])
+    paths = [folder / name for name in split.file_names]
+    spoken = captioner.generate(paths, beam=beams)
+    said = [[[caption.beams[k] for caption in spoken] for k in range(beams)]]
+    drawn = {"decoder": "sample", "temperature": 0.8}
+    said += [[captioner.generate(paths, seed=1 + i, **drawn)] for i in range(draws)]
     people = {
         i: [" ".join(vocabulary.tokenise(text)) for text in captions]
         for i, captions in enumerate(split.captions)
     }
     ranked = [[] for _ in spoken]
-    for k in range(3):  # pycocoevalcap scores one caption of each image at a time
-        beams = [caption.beams[k] for caption in spoken]
-        said = {i: [" ".join(beam.words)] for i, beam in enumerate(beams)}
-        for i, cider in enumerate(Cider().compute_score(people, said)[1]):
-            ranked[i].append((-beams[i].score - cider, k, beams[i].caption))
+    for k, captions in enumerate(itertools.chain(*said)):
+        # pycocoevalcap scores one caption of each image at a time.
+        words = {i: [" ".join(caption.words)] for i, caption in enumerate(captions)}
+        for i, cider in enumerate(Cider().compute_score(people, words)[1]):
+            if captions[i].words:
+                ranked[i].append((-round(cider, 9), k, captions[i].caption))
     wanted = {
-        name: [text for *_, text in sorted(rows)[:2]]
+        name: list(dict.fromkeys(text for *_, text in sorted(rows)))[:2]
         for name, rows in zip(split.file_names, ranked, strict=True)
     }
     plain = [[beam.caption for beam in caption.beams[:2]] for caption in spoken]
+    assert all(wanted.values())
     return wanted, plain
 
 
-def test_a_teachers_beams_are_written_beside_what_people_say(teacher, tmp_path, capsys):
-    """Those it likes and people agree with; only of the images that are trained on."""
-    wanted, plain = best_two(teacher)
+@pytest.mark.parametrize("beams, draws", [(3, 0), (1, 6)])
+def test_its_captions_are_written_beside_what_people_say(
+    beams, draws, teacher, tmp_path, capsys
+):
+    """Those that people agree with; only of the images that are trained on."""
+    wanted, plain = best_two(teacher, beams, draws)
     assert len(set(map(tuple, wanted.values()))) > 1
     assert list(wanted.values()) != plain
     out = tmp_path / "taught.json"
     command = ["teach", str(teacher), "--data", "own", "--captions", "2"]
+    command += ["--draws", str(draws)] * (draws > 0) + ["--beam", "1"] * (beams < 3)
     assert cli.main([*command, "--out", str(out), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)  # and nothing else
     images, people = sum(own_run.IMAGES.values()), 2 * sum(own_run.IMAGES.values())
-    taught = 2 * own_run.IMAGES["train"]
+    taught = sum(map(len, wanted.values()))  # draws may be alike
     assert said == {"path": str(out), "images": images, "captions": people + taught}
     rows = json.loads(out.read_text())
     assert len(rows) == images
@@ -148,10 +159,14 @@ def test_images_that_their_names_do_not_find_get_a_path(inside, teacher, tmp_pat
 def test_who_cannot_teach_is_refused(teacher, tmp_path, capsys):
     """Before anything is written."""
     out = tmp_path / "taught.json"
-    with pytest.raises(ValueError, match="from 1 to 3 captions, the beams.*captions=5"):
+    with pytest.raises(ValueError, match="from 1 to 3 captions, as many.*captions=5"):
         teach(teacher, "own", out)
-    with pytest.raises(ValueError, match="a teacher that decodes by consensus"):
-        teach("scenes_hard", "own", out, count=1)
+    with pytest.raises(ValueError, match="from 1 to 4 captions, as many.*captions=5"):
+        teach(teacher, "own", out, beam=2, draws=2)
+    with pytest.raises(ValueError, match="Received: beam=0"):
+        teach(teacher, "own", out, beam=0)
+    with pytest.raises(ValueError, match="Received: draws=-1"):
+        teach(teacher, "own", out, draws=-1)
     with pytest.raises(ValueError, match="Received: 'nobody'"):
         teach("nobody", "own", out)
     with pytest.raises(ValueError, match="data whose images are files.*scenes"):
