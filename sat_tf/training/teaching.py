@@ -72,30 +72,12 @@ def teach(
     out = on_disk(out, "the file of captions")
     records = _records(data, data_dir)
     captioner = ShowAttendTell.from_preset(teacher, encoder_weights=encoder_weights)
-    searched = {} if beam is None else {"decoder": "beam", "beam": beam}
-    rounds = [captioner.options(**searched)]
-    drawn = captioner.options(decoder="sample", temperature=TEMPERATURE)
-    if draws < 0:
-        raise ValueError(
-            f"Expected draws >= 0. Received: draws={draws}. Ask for none or some."
-        )
-    rounds += [drawn] * draws
+    rounds = _rounds(captioner, beam, draws)
     _check(count, rounds)
     split = datasets.load(data, "train", data_dir=data_dir, cache_dir=cache_dir)
     inputs, key = cached_inputs(captioner, split, cache_dir or default_cache())
-    said = [[] for _ in split.captions]
-    for number, options in enumerate(rounds):
-        label = f"captions by {teacher}, {number + 1} of {len(rounds)}"
-        found = predict(
-            captioner,
-            inputs,
-            key,
-            options,
-            seed=number,
-            progress=label if progress else None,
-        )
-        for captions, caption in zip(said, found, strict=True):
-            captions += [beam.caption for beam in caption.beams]
+    label = f"captions by {teacher}" if progress else None
+    said = _said(captioner, inputs, key, rounds, label)
     people = [[tokenise(text) for text in each] for each in split.captions]
     cider = CiderD(people)
     taught = {
@@ -115,6 +97,28 @@ def _records(data, data_dir):
         )
     builder, path = source
     return [r for r in builder.read_records(path) if r.path and r.captions]
+
+
+def _rounds(captioner, beam, draws):
+    """What is asked for, one after the other: beams, and a draw as often as wanted."""
+    if draws < 0:
+        raise ValueError(
+            f"Expected draws >= 0. Received: draws={draws}. Ask for none or some."
+        )
+    searched = {} if beam is None else {"decoder": "beam", "beam": beam}
+    drawn = captioner.options(decoder="sample", temperature=TEMPERATURE)
+    return [captioner.options(**searched), *[drawn] * draws]
+
+
+def _said(captioner, inputs, key, rounds, label):
+    """All captions of every image, in the order in which they were found."""
+    said = [[] for _ in range(len(inputs))]
+    for number, options in enumerate(rounds):
+        progress = label and f"{label}, {number + 1} of {len(rounds)}"
+        found = predict(captioner, inputs, key, options, seed=number, progress=progress)
+        for captions, caption in zip(said, found, strict=True):
+            captions += [beam.caption for beam in caption.beams]
+    return said
 
 
 def _check(count, rounds):
