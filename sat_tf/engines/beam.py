@@ -1,6 +1,7 @@
 """Apache Beam hands the parts out: on this machine, or on Dataflow, Flink or Spark."""
 
 import difflib
+import logging
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
@@ -25,6 +26,8 @@ class Beam:
         standard = self.options.view_as(StandardOptions)
         if standard.runner in (None, "DirectRunner"):
             standard.runner = _DIRECT
+            # What it logs, traceback and all, it raises too, and is told once.
+            logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
 
     def run(self, work, parts):
         """Has `work` done for all parts; returns when it is."""

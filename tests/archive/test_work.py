@@ -1,5 +1,6 @@
 """The work on a part, and the plan, without any engine."""
 
+import errno
 import importlib.util
 import json
 import os
@@ -255,6 +256,25 @@ def test_an_engine_that_gives_up_keeps_what_is_finished(here, monkeypatch):
     with pytest.raises(OSError, match="Received: the cluster burns. What is finished"):
         job.caption_archive("photos/*", str(here[3]), "failed", engine="failing")
     assert plan.missing(os.path.abspath("failed"), 1) == []
+
+
+@needs_beam
+def test_what_ends_beam_is_told_once(here, monkeypatch, capsys, caplog):
+    """In a sentence: Beam alone would log a traceback first."""
+
+    write = files.write
+
+    def full(path, contents):
+        if path.endswith("-plan.json"):
+            return write(path, contents)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "write", full)
+    words = ["caption-archive", "photos/*", "--model", str(here[3]), "--out", "full"]
+    assert cli.main(words) == 2
+    error = capsys.readouterr().err
+    assert "Received: OSError: [Errno 28] No space left on device" in error
+    assert "Traceback" not in error + caplog.text
 
 
 # -------------------------------------------------------------------------- the stores
