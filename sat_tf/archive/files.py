@@ -70,12 +70,17 @@ def _folders(start, above=()):
     yield start
     try:
         with os.scandir(start) as entries:
-            inside = [each.path for each in entries if each.is_dir()]
+            inside = [each.path for each in entries if _is_folder(each)]
     except OSError:  # no folder, or one that may not be read
         return
     for folder in inside:
         if not os.path.basename(folder).startswith("."):
             yield from _folders(folder, (*above, here))
+
+
+def _is_folder(entry):
+    """Whether what `os.scandir` found is a folder, or a link to one."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def beginning_with(prefix, rest):

@@ -17,6 +17,7 @@ def test_links_are_followed_but_not_in_a_circle(tmp_path):
         (folder / "a.jpg").touch()
     (inside / "up").symlink_to("..")
     (inside / "itself.jpg").symlink_to(inside)
+    (tmp_path / "in" / "nowhere").symlink_to("nowhere")
     (tmp_path / "in" / "linked").symlink_to(elsewhere)
     (tmp_path / "in" / "again").symlink_to(elsewhere)
     wanted = ["again/a.jpg", "deep/a.jpg", "linked/a.jpg"]
