@@ -56,7 +56,7 @@ def _matches(pattern):
         yield from glob.glob(pattern)
         return
     at = parts.index("**")
-    for start in glob.glob(os.path.join(*parts[:at])):
+    for start in glob.glob(os.path.join(os.curdir, *parts[:at])):
         for folder in _folders(start):
             rest = parts[at + 1 :] or "*"
             yield from _matches(os.path.join(glob.escape(folder), *rest))

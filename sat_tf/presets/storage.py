@@ -12,8 +12,6 @@ from sat_tf.runtime.files import on_disk, replacing
 
 FORMAT = 2
 TRAINED = pathlib.Path(__file__).parent
-# What captioners saved by earlier versions lack; it is as it is made.
-_ADDED = {"rerankers/alignment/inverse_temperature"}
 
 
 def named_weights(captioner):
@@ -138,7 +136,12 @@ def load(kind, folder, *, encoder_weights=None):
     if not included:
         wanted = {k: v for k, v in wanted.items() if not k.startswith("encoder/")}
     with np.load(folder / "weights.npz") as arrays:
-        wanted = {k: v for k, v in wanted.items() if k in arrays or k not in _ADDED}
+        lacking = {
+            f"rerankers/{name_of(each)}/{leaf}"
+            for each in captioner.rerankers
+            for leaf in each.added
+        } - set(arrays)
+        wanted = {k: v for k, v in wanted.items() if k not in lacking}
         found = {name: arrays[name].shape for name in arrays.files}
         shapes = {name: tuple(v.shape) for name, v in wanted.items()}
         if found != shapes:

@@ -45,6 +45,7 @@ class Alignment(Reranker):
     learns = True
     locates = True
     requires = ("consensus",)
+    added = ("inverse_temperature",)
 
     def __init__(
         self,

@@ -19,6 +19,9 @@ class Reranker(keras.layers.Layer):
     """Whether it knows which places show a word, and so has `locate`."""
     requires = ()
     """Names of the rerankers to whose scores this one only adds."""
+    added = ()
+    """Names of weights that captioners saved by earlier versions lack, the last of its
+    own; they stay as they are made."""
     strength = 1.0
     """How much it counts unless told otherwise; what 0 and 1 mean, `score` says."""
 
@@ -36,6 +39,16 @@ class Reranker(keras.layers.Layer):
     def build(self, annotations_shape, vocabulary_size):
         """Creates weights from `(None, h, w, D)`, the grid and D, and V."""
         self.built = True
+
+    def load_own_variables(self, store):
+        """As Keras does, but a file may lack what is `added`."""
+        own = self._trainable_variables + self._non_trainable_variables
+        earlier = len(own) - len(self.added)
+        if len(store.keys()) != earlier:
+            super().load_own_variables(store)
+            return
+        for number, variable in enumerate(own[:earlier]):
+            variable.assign(store[f"{number}"])
 
     def get_build_config(self):
         """Nothing: a captioner builds its rerankers, with sizes of its own."""

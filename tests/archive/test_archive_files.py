@@ -28,7 +28,7 @@ def test_links_are_followed_but_not_in_a_circle(tmp_path):
     assert files.match(f"{tmp_path}/way/**/*.jpg") == [f"{tmp_path}/way/a.jpg"]
 
 
-def test_it_finds_what_glob_does(tmp_path):
+def test_it_finds_what_glob_does(tmp_path, monkeypatch):
     for name in (
         "a.jpg",
         "b/c.jpg",
@@ -45,3 +45,5 @@ def test_it_finds_what_glob_does(tmp_path):
         found = glob.glob(pattern, recursive=True)
         wanted = sorted({path for path in found if os.path.isfile(path)})
         assert files.match(pattern) == wanted
+    monkeypatch.chdir(tmp_path / "in")
+    assert files.match("**/d/*") == ["./b/d/e.jpg"]
