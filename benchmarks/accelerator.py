@@ -9,8 +9,8 @@ float32, in TF32 on a GPU, and in bfloat16. Each program runs as the package run
 it, and compiled as a whole by XLA.
 
 With --hlo nothing is measured: every program is written as StableHLO and as HLO, before
-and after optimisation for this device, for tools of JAX and XLA to run or to read
-elsewhere.
+and after optimisation for this device, with what it reads and answers, for
+benchmarks/run_programs.py to run where JAX is, and for others to read.
 
 What a word launches: operations in the loop's body, as TensorFlow runs it one by one;
 with --hlo, instructions left in the body that XLA makes of it, a fusion counted once.
@@ -20,7 +20,6 @@ import argparse
 import json
 import os
 import pathlib
-import re
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -31,6 +30,7 @@ import numpy as np
 import tensorflow as tf
 import train_step
 from machine import describe, product_rate, timed, versions
+from run_programs import described, drawn, instructions
 
 from sat_tf import Encoder, ShowAttendTell
 from sat_tf.decoding import DecodingOptions, decode
@@ -40,8 +40,6 @@ STAGES = {"stablehlo": "mlir", "hlo": "txt", "optimized_hlo": "txt"}
 DECODERS = {"greedy": 1, "beam_3": 3}
 # D = A = n = m, grid, V, words of a caption that is learned, and of one that is said.
 PAPER, SMALL = (512, 14, 10_000, 16, 20), (16, 7, 100, 4, 4)
-# What a compiled program has that computes nothing.
-FREE = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "iota")
 
 
 def build(sizes, dtype="float32"):
@@ -121,18 +119,6 @@ def launches(function, given):
     ]
 
 
-def instructions(text):
-    """Instructions that compute in the body of each loop of an optimised program.
-
-    Some loops are of XLA's own making, to scatter say, and small.
-    """
-    parts = re.findall(r"^(?:ENTRY )?%?([\w.\-]+) .*?\{\n(.*?)^\}", text, re.M | re.S)
-    bodies = re.findall(r"\bwhile\(.*?body=%?([\w.\-]+)", text)
-    operation = re.compile(r"^ .*? = \S.*? ([a-z][\w\-]*)\(", re.M)
-    found = {name: operation.findall(body) for name, body in parts}
-    return [sum(x not in FREE for x in found[name]) for name in bodies]
-
-
 def programs(sizes, batch):
     """Every program of a batch size: name, GFLOP if of paper size, what makes it.
 
@@ -170,17 +156,41 @@ def rates():
     return found
 
 
-def written(make, folder, name):
-    """Writes a program; what its words launch, in the loops of the package."""
+def drawn_inputs(function, given):
+    """Draws all that a program reads anew, and says how: its `inputs`, then `given`.
+
+    In the order of the compiled program: what is given, then what was captured.
+    """
+    program = function.get_concrete_function(given)
+    told = [described(x.numpy()) for x in tf.nest.flatten(given)]
+    given = tf.nest.pack_sequence_as(
+        given, [tf.constant(drawn(x, seed)) for seed, x in enumerate(told)]
+    )
+    held = {id(v.handle): v for v in program.variables}
+    for captured in program.captured_inputs:
+        variable = held.get(id(captured))
+        array = (captured if variable is None else variable).numpy()
+        told.append(described(array))
+        if variable is not None:
+            variable.assign(drawn(told[-1], len(told) - 1))
+    return told, given
+
+
+def written(make, folder, name, gflop):
+    """Writes a program, and what it reads and answers; what its words launch."""
     function, given = make(True)
-    operations = launches(function, given)
+    line = {"operations_a_word": launches(function, given)}
     folder.mkdir(parents=True, exist_ok=True)
+    inputs, given = drawn_inputs(function, given)
     stage_of = function.experimental_get_compiler_ir(given)
     for stage, ending in STAGES.items():
         text = stage_of(stage=stage)
         (folder / f"{name}.{stage}.{ending}").write_text(text)
-    left = sorted(instructions(text))[-len(operations) :]
-    return {"operations_a_word": operations, "instructions_a_word": left}
+    answer = function(given).numpy().ravel().tolist()
+    told = {"gflop": gflop, **line, "answer": answer, "inputs": inputs}
+    (folder / f"{name}.inputs.json").write_text(json.dumps(told))
+    left = sorted(instructions(text))[-len(line["operations_a_word"]) :]
+    return {**line, "instructions_a_word": left}
 
 
 def measured(make, repeats, gflop, known):
@@ -216,7 +226,7 @@ def main():
             if args.only not in name:
                 continue
             if args.hlo:
-                line = written(make, args.hlo, name)
+                line = written(make, args.hlo, name, gflop)
             else:
                 line = measured(make, args.repeats, gflop, report["gflop_per_s"])
             report["lines"].append({"program": name, "batch": batch, **line})

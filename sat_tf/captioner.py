@@ -6,14 +6,12 @@ import tensorflow as tf
 from sat_tf import reranking
 from sat_tf.decoding import DecodingOptions, explain, generate, selector
 from sat_tf.estimators import ESTIMATORS
-from sat_tf.model import losses
 from sat_tf.model.network import Network
 from sat_tf.presets import storage
 from sat_tf.presets.configuration import Configured
 from sat_tf.runtime import replicas
-from sat_tf.training_step import logs, updates
+from sat_tf.training_step import logs, objective, updates
 from sat_tf.training_step.keras_habits import KerasHabits
-from sat_tf.training_step.scheduled_sampling import with_own_words
 from sat_tf.vocabulary import Vocabulary
 
 
@@ -176,18 +174,7 @@ class ShowAttendTell(KerasHabits, Configured, keras.Model):
         if estimator is self.estimator:
             return
         self._build_estimator(estimator)
-        optimizer = getattr(self, "optimizer", None)
-        if optimizer is not None and optimizer.built:
-            known = {id(v) for v in self.trainable_variables}
-            unknown = [v for v in estimator.trainable_variables if id(v) not in known]
-            if unknown:
-                raise ValueError(
-                    "Expected an optimizer that knows the estimator's weights. "
-                    f"Received: estimator={estimator.name!r}, whose weights are newer "
-                    "than the optimizer. Call compile(...) with a new one before "
-                    "use(...), or make the captioner with this estimator and "
-                    "use(Soft()) for the warm-up."
-                )
+        updates.check_known(self, estimator)
         self.estimator = estimator
         self.train_function = None  # traced with the old one
 
@@ -207,30 +194,8 @@ class ShowAttendTell(KerasHabits, Configured, keras.Model):
         self.train_function = None  # traced with the trunk frozen
 
     def loss_of(self, data):
-        """The scalar to minimise on a batch, and its `Trace`."""
-        seed = self._seed()
-        # Once, though an estimator may look at it in several passes.
-        features = self.network.features_of(data, training=True)
-        data = {**data, "annotations": features}
-        if self.scheduled_sampling:
-            data = with_own_words(self, data, seed)
-        trace, words = self.estimator.trace(self.network, data, seed)
-        objective = self.estimator.surrogate(trace)
-        tokens = tf.cast(data["tokens"], tf.int32)
-        if self.lambda_ds:
-            alpha = tf.exp(trace.log_alpha)
-            objective -= self.lambda_ds * losses.doubly_stochastic(alpha, trace.mask)
-        if self.label_smoothing:
-            extra = losses.smoothing(words, tokens)
-            objective += self.label_smoothing * extra
-        if self.rerankers:
-            # A second opinion must not shape the annotations it is given.
-            annotations = tf.stop_gradient(self.encoder(features))
-            for reranker in self.rerankers:
-                objective += reranker.objective(
-                    annotations, tokens, data.get("rows"), trace
-                )
-        return -losses.mean_over_captions(objective, trace.mask), trace
+        """The scalar to minimise on a batch, and its `Trace`; see `objective.loss`."""
+        return objective.loss(self, data, self._seed())
 
     def train_step(self, data):
         """One update: likelihood, score function against the baseline, entropy."""

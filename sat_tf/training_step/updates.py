@@ -93,6 +93,26 @@ def _check_variables(captioner):
             )
 
 
+def check_known(captioner, estimator):
+    """Raises `ValueError` where the optimizer knows nothing of an estimator's weights.
+
+    Args:
+        captioner: a `ShowAttendTell`, compiled or not.
+        estimator: a built `Estimator` that it is to use.
+    """
+    optimizer = getattr(captioner, "optimizer", None)
+    if optimizer is None or not optimizer.built:
+        return
+    known = {id(v) for v in captioner.trainable_variables}
+    if any(id(v) not in known for v in estimator.trainable_variables):
+        raise ValueError(
+            "Expected an optimizer that knows the estimator's weights. "
+            f"Received: estimator={estimator.name!r}, whose weights are newer than the "
+            "optimizer. Call compile(...) with a new one before use(...), or make the "
+            "captioner with this estimator and use(Soft()) for the warm-up."
+        )
+
+
 def seed_states(captioner):
     """The variables that all draws follow from."""
     return [v for v in captioner.variables if v.name == "seed_generator_state"]

@@ -60,7 +60,7 @@ def test_off_costs_nothing(monkeypatch):
         return len(graph.get_concrete_function().graph.get_operations())
 
     plain = passes(rising(0.0, 100))
-    monkeypatch.setattr("sat_tf.captioner.with_own_words", None)
+    monkeypatch.setattr("sat_tf.training_step.objective.with_own_words", None)
     assert passes(0.0) == plain
     monkeypatch.undo()
     assert passes(0.5) > plain
