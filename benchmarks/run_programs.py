@@ -17,9 +17,11 @@ JAX has no public way to run a program that it did not make; what is used of
 
 import argparse
 import collections
+import datetime
 import json
 import pathlib
 import re
+import sys
 import tempfile
 import time
 
@@ -136,9 +138,8 @@ def run(jax, text, told, repeats):
         given = jax.device_put(given, jax.devices()[0])
 
     # A variable's new value takes the place of the old one, as in training.
-    kept = re.findall(
-        r"parameter_number = (\d+).*?output_index = array<i64: (\d+)>", text
-    )
+    place = r"parameter_number = (\d+).*?output_index = array<i64: (\d+)>"
+    kept = re.findall(place, text)
 
     def call():
         answers = program.execute(given)
@@ -152,12 +153,12 @@ def run(jax, text, told, repeats):
     expected = np.array(told["answer"])
     line["differs_by"] = float(np.max(np.abs(answer - expected) / np.abs(expected)))
     line["ms"] = 1e3 * fastest(call, repeats)
-    line["temporaries_mb"] = (
-        program.get_compiled_memory_stats().temp_size_in_bytes / 1e6
-    )
-    text = program.hlo_modules()[0].to_string()
-    count = len(told["operations_a_word"])
-    line["instructions_a_word"] = sorted(instructions(text))[-count:]
+    if jax.devices()[0].platform == "gpu":
+        line.update(kernels(jax, call))
+    memory = program.get_compiled_memory_stats()
+    line["temporaries_mb"] = memory.temp_size_in_bytes / 1e6
+    loops = sorted(instructions(program.hlo_modules()[0].to_string()))
+    line["instructions_a_word"] = loops[-len(told["operations_a_word"]) :]
     return line
 
 
@@ -170,7 +171,7 @@ def precisions(name, text, gpu):
 
 
 def main():
-    """Prints one JSON object."""
+    """Prints one JSON object; each line of it at once, to standard error."""
     import jax
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -181,6 +182,7 @@ def main():
     device = jax.devices()[0]
     gpu = device.platform == "gpu"
     report = {
+        "date": datetime.date.today().isoformat(),
         "device": device.device_kind,
         "versions": {"jax": jax.__version__},
         "gflop_per_s": product_rates(jax, 8192 if gpu else 1024),
@@ -199,7 +201,7 @@ def main():
                 line["share"] = rate / report["gflop_per_s"][precision]
             line = {"program": name, "precision": precision, **line}
             report["lines"].append(line)
-            print(json.dumps(line), flush=True)
+            print(json.dumps(line), file=sys.stderr, flush=True)
     print(json.dumps(report, indent=1))
 
 

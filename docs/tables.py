@@ -200,7 +200,36 @@ def compared_on(on="compared"):
     return table(["", ""], rows)
 
 
+def gpu():
+    """What benchmarks/run_programs.py measured on a GPU, a row for each program."""
+    rows = []
+    for line in sorted(read("gpu")["lines"], key=_program):
+        launches, busy = line["launches"], line["busy_ms"]
+        rows.append(
+            [
+                *_program(line),
+                _short(line["ms"]),
+                f"{line['share']:.3f}",
+                _short(busy),
+                launches,
+                _short(1e3 * busy / launches),
+                _short(line["compiled_in_s"]),
+            ]
+        )
+    columns = ["ms", "share", "busy, ms", "kernels", "their mean, us", "to compile, s"]
+    return table(["", "precision", "batch", *columns], rows)
+
+
+def _program(line):
+    """Its name, precision and batch size."""
+    name, batch = line["program"].split("_batch_")
+    for dtype in ("_float32", "_mixed_bfloat16"):
+        name = name.removesuffix(dtype)
+    return name.replace("_", " "), line["precision"], int(batch)
+
+
 TABLES = {
+    "gpu": gpu,
     "photographs.captioners": captioners,
     "photographs.seeds": seeds,
     "photographs.seeds_look": lambda: columns(
