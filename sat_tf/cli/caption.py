@@ -9,6 +9,7 @@ import textwrap
 
 from sat_tf.cli import arguments, paths
 from sat_tf.runtime import files, imports, interrupts
+from sat_tf.runtime.tracing import untraced
 
 STOPPED = "What was printed is whole; repeat the command with the images left."
 MAX_DRAWN = 50  # images in a figure, one below the other
@@ -67,6 +68,7 @@ def run(args):
     printing = _json_array(captioner.grid) if args.json else _lines()
     count, failed, drawn = 0, 0, []
     with (
+        untraced(paths.count(args.images)),
         contextlib.closing(outcomes),
         printing as print_next,
         tqdm(**_bar(args.images)) as bar,

@@ -4,6 +4,7 @@ import json
 
 from sat_tf.cli import arguments
 from sat_tf.runtime import files, imports
+from sat_tf.runtime.tracing import untraced
 
 STOPPED = "Nothing was kept; repeat the command."
 SUPPORTED = 0.7  # nats: twice as probable with this image as with others
@@ -36,8 +37,9 @@ def run(args):
         args.model, encoder_weights=args.encoder_weights
     )
     encoder = captioner.encoder
-    pixels = images.load(args.image, encoder.image_size, encoder.resize_mode)
-    (explanation,) = captioner.explain(pixels, args.caption)
+    with untraced(images=1):
+        pixels = images.load(args.image, encoder.image_size, encoder.resize_mode)
+        (explanation,) = captioner.explain(pixels, args.caption)
     if args.json:
         print(json.dumps(_as_json(args.image, explanation, captioner.grid), indent=1))
     else:

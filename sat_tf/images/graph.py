@@ -43,7 +43,7 @@ def decode(contents, enough=WHOLE):
         tf.errors.InvalidArgumentError: the bytes are none of these, broken, or would
             unpack to more than `MAX_PIXELS`.
     """
-    return _decode_checked(contents, enough)
+    return _decode_checked(tf.convert_to_tensor(contents), enough)
 
 
 @tf.function(

@@ -93,6 +93,15 @@ def gif_frame_end(contents, pixels):
     kilobytes can fill the memory. Cut at this offset, only one frame is there.
     """
 
+    # A frame has thousands of blocks: traced, even where other functions run eagerly.
+    return _frame_end.get_concrete_function()(contents, pixels)
+
+
+@tf.function(
+    input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)],
+    autograph=False,
+)
+def _frame_end(contents, pixels):
     def block(at):
         return _bytes(contents[tf.newaxis], at[tf.newaxis], 1)[0, 0]
 

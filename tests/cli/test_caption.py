@@ -14,6 +14,7 @@ import numpy as np
 import own_run
 import PIL.Image
 import pytest
+import tensorflow as tf
 from small_captioner import small_captioner
 
 from sat_tf import cli
@@ -117,6 +118,52 @@ def test_the_figure_leaves_bad_files_out(photos, captioned, monkeypatch):
 
 
 # --------------------------------------------------------------- lists of paths
+
+
+def of_kind(kind, pixels, folder):
+    """The name of a file of that kind that holds the pixels, or is broken."""
+    image, path = PIL.Image.fromarray(pixels), folder / f"one.{kind.split()[-1]}"
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    if kind == "animated gif":
+        image.save(path, save_all=True, append_images=[image.rotate(90)])
+    elif kind == "turned jpg":
+        image.save(path, exif=exif)
+    elif kind.startswith("transparent"):
+        image.putalpha(image.convert("L"))
+        image.save(path)
+    else:
+        image.save(path)
+    if kind.startswith("broken"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+KINDS = ["jpg", "turned jpg", "png", "transparent png", "animated gif", "bmp", "webp"]
+KINDS += ["tiff", "broken jpg", "broken png", "broken gif"]
+
+
+@pytest.mark.parametrize(
+    "kind, decoder",
+    [*((kind, "sample") for kind in KINDS), ("jpg", "greedy"), ("jpg", "beam")],
+)
+def test_one_image_alone_is_captioned_as_among_many(
+    kind, decoder, photos, captioned, tmp_path
+):
+    pixels = np.random.default_rng(3).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+    path = of_kind(kind, pixels, tmp_path)
+    options = ["--decoder", decoder, "--seed", 7, "--json"]
+    alone, many = (
+        captioned(*files, *options) for files in ([path], [path, *photos[:4]])
+    )
+    assert not tf.config.functions_run_eagerly()
+    told = [errors.splitlines()[:-1] for *_, errors in (alone, many)]
+    assert told[0] == told[1] and bool(told[0]) == kind.startswith("broken")
+    if not told[0]:
+        one, first = (json.loads(output)[0] for _, output, _ in (alone, many))
+        assert one["caption"] == first["caption"]
+        assert one["locations"] == first["locations"]
+        assert one["log_p_word"] == pytest.approx(first["log_p_word"], abs=1e-4)
 
 
 def test_lists_as_editors_write_them(photos, captioned):
