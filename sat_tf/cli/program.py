@@ -5,6 +5,7 @@ import importlib
 import os
 import sys
 
+from sat_tf.runtime.imports import Quietly
 from sat_tf.runtime.memory import collect_seldom
 
 COMMANDS = {
@@ -37,7 +38,9 @@ def main(argv=None):
     args = parse(argv)
     collect_seldom()
     # Set before TensorFlow is imported, or it greets with a page of notices.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+        sys.meta_path.insert(0, Quietly("tensorflow"))
     try:
         return args.run(args) or 0
     except KeyboardInterrupt:
