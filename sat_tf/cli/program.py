@@ -35,6 +35,7 @@ def main(argv=None):
     0: done; 1: the data cannot be trained on, or an image could not be captioned; 2:
     refused or failed; 130: stopped.
     """
+    _open_streams()
     args = parse(argv)
     collect_seldom()
     # Set before TensorFlow is imported, or it greets with a page of notices.
@@ -54,6 +55,13 @@ def main(argv=None):
             raise
         print(f"sat-tf {args.command}: {error}", file=sys.stderr)
         return 2
+
+
+def _open_streams():
+    """Opens what a parent has closed, or the next file would be written to as if it."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115
 
 
 def parse(argv=None):

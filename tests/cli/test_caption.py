@@ -5,9 +5,11 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import termios
 
 import numpy as np
@@ -281,6 +283,22 @@ def test_interrupted_while_it_waits_for_paths(photos):
         asked.send_signal(signal.SIGINT)
         assert asked.wait(own_run.TIMEOUT) == 130 and line.startswith(photos[0])
         assert "Traceback" not in asked.stderr.read()
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_done_without(closed, photos):
+    command = [sys.executable, "-m", "sat_tf.cli", "caption", photos[0], "bad.png"]
+    done = subprocess.run(
+        f"{shlex.join([*command, '--model', 'small'])} {closed}",
+        shell=True,
+        cwd=own_run.workplace(),
+        env=own_run.environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.startswith(photos[0]) or ">&-" in closed.split()
+    assert "could not be captioned" in done.stderr or "2>&-" in closed
 
 
 def test_a_closed_pipe_ends_it_quietly(photos):
