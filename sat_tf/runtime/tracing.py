@@ -2,15 +2,15 @@
 
 import contextlib
 
-FEW = 3  # images
+FEW = 8  # images
 
 
 @contextlib.contextmanager
 def untraced(images):
     """Inside, every operation runs as it comes, where there are at most `FEW` images.
 
-    To trace what reads, encodes and captions takes longer than to do it three times.
-    This is TensorFlow's setting for the whole process; it is put back at the end.
+    To trace what reads, encodes and captions takes longer than to do it for a batch of
+    them. This is TensorFlow's setting for the whole process; it is put back at the end.
 
     Args:
         images: their number, or `None` where it is not known.

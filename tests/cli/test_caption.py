@@ -21,6 +21,7 @@ from small_captioner import small_captioner
 
 from sat_tf import cli
 from sat_tf.cli import caption, paths
+from sat_tf.runtime.tracing import FEW
 
 pytestmark = pytest.mark.slow
 IMAGES = 12
@@ -156,7 +157,7 @@ def test_one_image_alone_is_captioned_as_among_many(
     path = of_kind(kind, pixels, tmp_path)
     options = ["--decoder", decoder, "--seed", 7, "--json"]
     alone, many = (
-        captioned(*files, *options) for files in ([path], [path, *photos[:4]])
+        captioned(*files, *options) for files in ([path], [path, *photos[:FEW]])
     )
     assert not tf.config.functions_run_eagerly()
     told = [errors.splitlines()[:-1] for *_, errors in (alone, many)]
