@@ -58,7 +58,7 @@ def main(argv=None):
 
 
 def _open_streams():
-    """Opens what a parent has closed, or the next file would be written to as if it."""
+    """Opens what a parent has closed, or the next file would get what is printed."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115

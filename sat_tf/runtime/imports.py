@@ -59,19 +59,20 @@ class Quietly(importlib.abc.MetaPathFinder):
 
 @contextlib.contextmanager
 def _put_aside(stream):
-    """What is written to a stream inside, by C++ too, is shown if that raises."""
+    """What is written to a stream inside, by C++ too, is shown if that fails."""
     try:
         number = stream.fileno()
-        kept = os.dup(number)
-    except (AttributeError, OSError):  # There is none.
+        said = tempfile.TemporaryFile()  # noqa: SIM115
+    except (AttributeError, OSError):  # There is no stream, or no room.
         yield
         return
-    with tempfile.TemporaryFile() as said:
+    with said:
+        kept = os.dup(number)
         stream.flush()
         os.dup2(said.fileno(), number)
         try:
             yield
-        except BaseException:
+        except Exception:
             said.seek(0)
             os.write(kept, said.read())
             raise
