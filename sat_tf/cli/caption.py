@@ -66,12 +66,13 @@ def run(args):
         captioner, paths.read(args.images), options, seed=args.seed
     )
     printing = _json_array(captioner.grid) if args.json else _lines()
+    total = paths.count(args.images)
     count, failed, drawn = 0, 0, []
     with (
-        untraced(paths.count(args.images)),
+        untraced(total),
         contextlib.closing(outcomes),
         printing as print_next,
-        tqdm(**_bar(args.images)) as bar,
+        tqdm(**_bar(total)) as bar,
     ):
         for outcome in outcomes:
             count += 1
@@ -93,10 +94,9 @@ def run(args):
     return 1 if failed else 0
 
 
-def _bar(names):
+def _bar(total):
     """Options of a bar of progress, shown for many where the captions are not seen."""
     shown = sys.stderr.isatty() and not sys.stdout.isatty()
-    total = paths.count(names)
     few = total is not None and total < 10
     return {"total": total, "unit": "image", "disable": few or not shown}
 
