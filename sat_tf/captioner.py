@@ -10,6 +10,7 @@ from sat_tf.model.network import Network
 from sat_tf.presets import storage
 from sat_tf.presets.configuration import Configured
 from sat_tf.runtime import replicas
+from sat_tf.runtime.ranges import Rate, Weight, check
 from sat_tf.training_step import logs, objective, updates
 from sat_tf.training_step.keras_habits import KerasHabits
 from sat_tf.vocabulary import Vocabulary
@@ -149,6 +150,8 @@ class ShowAttendTell(KerasHabits, Configured, keras.Model):
                 word in place of the caption's, or a Keras schedule of it over the
                 updates, see `scheduled_sampling.rising`. 0 costs nothing.
         """
+        check(Rate, label_smoothing=label_smoothing)
+        check(Weight, lambda_ds=lambda_ds, encoder_rate=encoder_rate)
         super().compile(*args, **kwargs)  # of `KerasHabits`
         self.label_smoothing, self.lambda_ds = label_smoothing, lambda_ds
         self.encoder_rate = encoder_rate

@@ -184,15 +184,6 @@ class Estimator(keras.layers.Layer):
         return {}
 
 
-def check_choice(name, value, allowed):
-    """Raises `ValueError` unless the value is one of the allowed."""
-    if value not in allowed:
-        raise ValueError(
-            f"Expected {name} to be one of {', '.join(allowed)}. "
-            f"Received: {name}={value!r}. Choose one of them."
-        )
-
-
 def check_samples(name, samples):
     """Raises `ValueError` where two samples would have to be compared and are not."""
     if samples < 2:

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from sat_tf.estimators import noise
 from sat_tf.estimators.base import Estimator
+from sat_tf.runtime.ranges import Positive, Size, check
 
 
 @keras.saving.register_keras_serializable("sat_tf")
@@ -39,16 +40,8 @@ class GumbelSoftmax(Estimator):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        for name, value in (
-            ("temperature", temperature),
-            ("final_temperature", final_temperature),
-            ("anneal_steps", anneal_steps),
-        ):
-            if value <= 0:
-                raise ValueError(
-                    f"Expected {name} above zero. Received: {name}={value}. "
-                    f"Set {name}=1."
-                )
+        check(Size, samples=samples, anneal_steps=anneal_steps)
+        check(Positive, temperature=temperature, final_temperature=final_temperature)
         self.samples = samples
         self.temperature = temperature
         self.final_temperature = final_temperature

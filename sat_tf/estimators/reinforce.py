@@ -3,9 +3,10 @@
 import keras
 import tensorflow as tf
 
-from sat_tf.estimators.base import Estimator, check_choice, check_samples
+from sat_tf.estimators.base import Estimator, check_samples
 from sat_tf.estimators.critic import Critic
 from sat_tf.runtime import replicas
+from sat_tf.runtime.ranges import Share, Size, Weight, check, check_choice
 
 BASELINES = ("none", "moving_average", "leave_one_out", "soft", "nvil")
 REWARDS = ("sum", "per_word", "to_go")
@@ -75,6 +76,9 @@ class Reinforce(Estimator):
         check_choice("reward", reward, REWARDS)
         check_choice("baseline", baseline, BASELINES)
         check_choice("coin", coin, COINS)
+        check(Size, samples=samples, baseline_steps=baseline_steps)
+        check(Weight, lambda_r=lambda_r, lambda_e=lambda_e)
+        check(Share, semi_sampling=semi_sampling)
         if semi_sampling and "semi_sampling" in self.settled:
             raise ValueError(
                 f"Expected semi_sampling=0 for {type(self).__name__}, whose locations "

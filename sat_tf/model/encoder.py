@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sat_tf.images.graph import MODES
+from sat_tf.runtime.ranges import check_choice
 from sat_tf.trunks import TRUNKS, is_packaged, made_with, make_network
 
 
@@ -43,19 +45,15 @@ class Encoder(keras.layers.Layer):
     ):
         # Features come in float32 and are standardised in it, see `call`.
         super().__init__(autocast=False, **kwargs)
-        known = (*TRUNKS, "convnet", "none")
-        if trunk not in known:
-            raise ValueError(
-                f"Expected trunk to be one of {', '.join(known)}. "
-                f"Received: trunk={trunk!r}. Choose one of them."
-            )
+        check_choice("trunk", trunk, (*TRUNKS, "convnet", "none"))
+        check_choice("resize_mode", resize_mode, MODES)
         if (features_shape is None) == (trunk == "none"):
             raise ValueError(
                 'Expected features_shape with trunk="none" and only there. Received: '
                 f"trunk={trunk!r}, features_shape={features_shape}. Give (h, w, D)."
             )
         self.trunk = trunk
-        self.image_size = tuple(image_size)
+        self.image_size = _checked_size(image_size)
         self.resize_mode = resize_mode
         self.features_shape = tuple(features_shape) if features_shape else None
         self.standardise = keras.layers.Normalization(
@@ -142,3 +140,14 @@ class Encoder(keras.layers.Layer):
         """Rebuilds an encoder; unlike Keras' own, lets errors through as they are."""
         dtype = keras.dtype_policies.get(config.get("dtype"))
         return cls(**{**config, "dtype": dtype})
+
+
+def _checked_size(size):
+    """The size of images, as two whole numbers."""
+    numbers = tuple(np.ravel(size).tolist()) if np.ndim(size) == 1 else ()
+    if len(numbers) != 2 or not all(type(n) is int and n >= 1 for n in numbers):
+        raise ValueError(
+            "Expected image_size to be a height and a width, whole numbers >= 1. "
+            f"Received: image_size={size!r}. Give both, say [224, 224]."
+        )
+    return numbers

@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from sat_tf.runtime.ranges import Share, check
+
 
 class InitialState(keras.layers.Layer):
     """h_0 and c_0, each one tanh layer of what `source` tells of an image.
@@ -63,12 +65,7 @@ class FromMean(InitialState):
 
     def __init__(self, *, dropout=0.0, scale=1.0, **kwargs):
         super().__init__(**kwargs)
-        for name, value in {"dropout": dropout, "scale": scale}.items():
-            if not 0 <= value <= 1:
-                raise ValueError(
-                    f"Expected {name} of the initial state to be a share, from 0 to 1. "
-                    f"Received: {name}={value}. Choose one between."
-                )
+        check(Share, dropout=dropout, scale=scale)
         self.dropout = dropout
         self.scale = scale
 

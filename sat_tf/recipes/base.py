@@ -10,9 +10,9 @@ from sat_tf.recipes.sections import (
     Model,
     Objective,
     Optimizer,
-    checked,
     make_section,
 )
+from sat_tf.runtime.ranges import Count, checked
 from sat_tf.runtime.registry import options_of
 
 
@@ -37,7 +37,7 @@ class Recipe:
     optimizer: Optimizer = Optimizer()
     data: Data = Data()
     decoding: dict = dataclasses.field(default_factory=lambda: {"decoder": "greedy"})
-    patience: int = 10
+    patience: Count = 10
 
     def to_dict(self):
         """All of it, as JSON values."""
@@ -75,7 +75,7 @@ class Recipe:
         """
         each = {n: o["epochs"] for n, o in self.stages.items() if o.get("epochs")}
         for name, value in each.items():
-            checked(f"stages.{name}.epochs", value, int)
+            checked(f"stages.{name}.epochs", value, Count)
         last = list(each)[-1] if each else "train"
         left = epochs - sum(each[name] for name in each if name != last)
         return self.replace({f"stages.{last}.epochs": max(left, 0)})

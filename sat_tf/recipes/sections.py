@@ -1,7 +1,8 @@
 """The sections of a recipe that have fields of their own."""
 
 import dataclasses
-import typing
+
+from sat_tf.runtime.ranges import Bound, Count, Rate, Share, Size, Weight, checked
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,11 +26,11 @@ class Model:
     encoder_weights: str | None = "imagenet"
     image_size: tuple = (224, 224)
     resize_mode: str = "crop"
-    embedding_size: int = 512
-    hidden_size: int = 512
-    attention_size: int = 512
-    dropout: float = 0.5
-    input_dropout: float = 0.0
+    embedding_size: Size = 512
+    hidden_size: Size = 512
+    attention_size: Size = 512
+    dropout: Rate = 0.5
+    input_dropout: Rate = 0.0
     output_activation: str | None = None
     initial_state: dict = dataclasses.field(
         default_factory=lambda: {"name": "from_mean"}
@@ -50,9 +51,9 @@ class Objective:
             all updates of all epochs. 0 = off.
     """
 
-    label_smoothing: float = 0.0
-    lambda_ds: float = 0.0
-    scheduled_sampling: float = 0.0
+    label_smoothing: Rate = 0.0
+    lambda_ds: Weight = 0.0
+    scheduled_sampling: Share = 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,10 +68,10 @@ class Optimizer:
     """
 
     name: str = "adam"
-    learning_rate: float = 1e-3
-    final_rate: float = 1e-3
-    clip_norm: float | None = None
-    encoder_rate: float = 1.0
+    learning_rate: Weight = 1e-3
+    final_rate: Weight = 1e-3
+    clip_norm: Bound = None
+    encoder_rate: Weight = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,9 +86,9 @@ class Data:
             right.
     """
 
-    max_words: int = 10_000
-    min_count: int = 1
-    batch_size: int = 64
+    max_words: Size = 10_000
+    min_count: Count = 1
+    batch_size: Size = 64
     mirrored: bool = False
 
 
@@ -108,23 +109,3 @@ def make_section(name, values):
             for key, value in values.items()
         }
     )
-
-
-def checked(name, value, kind):
-    """`value`, if it has the type that is asked for; lists become tuples.
-
-    Raises:
-        ValueError: it has another.
-    """
-    value = tuple(value) if isinstance(value, list) else value
-    allowed = typing.get_args(kind) or (kind,)
-    if type(value) is int and float in allowed:
-        value = float(value)
-    wrong_bool = isinstance(value, bool) and bool not in allowed
-    if wrong_bool or not isinstance(value, allowed):
-        names = ["None" if k is type(None) else k.__name__ for k in allowed]
-        raise ValueError(
-            f"Expected {name} to be {' or '.join(names)}. Received: {name}={value!r}. "
-            "Give it such a value."
-        )
-    return value

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from sat_tf.reranking.base import Reranker
 from sat_tf.reranking.detection import expected_words
+from sat_tf.runtime.ranges import Positive, Rate, Size, Weight, check
 from sat_tf.vocabulary import PAD
 
 PASSES = 8
@@ -58,6 +59,10 @@ class Alignment(Reranker):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check(Size, hidden_size=hidden_size)
+        check(Rate, dropout=dropout, input_dropout=input_dropout)
+        check(Positive, sharpness=sharpness)
+        check(Weight, teaching=teaching)
         self.hidden_size = hidden_size
         self.dropout = dropout
         self.input_dropout = input_dropout

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from sat_tf.reranking.base import Reranker
+from sat_tf.runtime.ranges import Rate, Size, check
 from sat_tf.vocabulary import PAD
 
 # Recall counts twice: beams say less than people do, and by a plain F short ones win.
@@ -30,6 +31,8 @@ class Detection(Reranker):
 
     def __init__(self, hidden_size=512, *, dropout=0.0, input_dropout=0.0, **kwargs):
         super().__init__(**kwargs)
+        check(Size, hidden_size=hidden_size)
+        check(Rate, dropout=dropout, input_dropout=input_dropout)
         self.hidden_size = hidden_size
         self.dropout = dropout
         self.input_dropout = input_dropout

@@ -7,6 +7,7 @@ import tensorflow as tf
 from sat_tf.decoding import selector
 from sat_tf.reranking.base import Reranker
 from sat_tf.reranking.image_batches import ImageBatches
+from sat_tf.runtime.ranges import Rate, Size, check
 from sat_tf.vocabulary import EOS
 
 PASSES = 7
@@ -35,6 +36,8 @@ class Grounding(Reranker):
 
     def __init__(self, hidden_size=384, *, dropout=0.0, input_dropout=0.0, **kwargs):
         super().__init__(**kwargs)
+        check(Size, hidden_size=hidden_size)
+        check(Rate, dropout=dropout, input_dropout=input_dropout)
         self.hidden_size = hidden_size
         self.dropout = dropout
         self.input_dropout = input_dropout

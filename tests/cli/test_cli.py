@@ -349,7 +349,7 @@ def test_another_recipe_in_the_same_folder_is_refused(run, here, capsys):
                 "--set",
                 "data.batch_size=x",
             ],
-            "Expected data.batch_size to be int. Received: data.batch_size='x'",
+            "Expected data.batch_size to be a whole number, 1 or more. Received: ",
         ),
         (
             ["train", "--data", "own", "--preset", "scenes", "--epochs", "1"],

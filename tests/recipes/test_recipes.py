@@ -189,17 +189,23 @@ def test_set_changes_nothing_else():
     ("text", "said"),
     [
         ("model.colour=red", "Expected a part of the recipe. Received: model.colour"),
-        ("data.batch_size=4.5", "Expected data.batch_size to be int. Received: data"),
-        ("data.batch_size=true", "to be int. Received: data.batch_size=True"),
-        ("model.trunk=3", "Expected model.trunk to be str. Received: model.trunk=3"),
-        ("model.image_size=64", "Expected model.image_size to be tuple. Received:"),
-        ("optimizer.clip_norm=off", "optimizer.clip_norm to be float or None. Recei"),
-        ("stages=3", "Expected stages to be dict. Received: stages=3"),
-        (
-            "stages.train=3",
-            "Expected stages.train to be dict. Received: stages.train=3",
-        ),
-        ("model.rerankers.detection=512", "model.rerankers.detection to be dict."),
+        ("data.batch_size=4.5", "Expected data.batch_size to be a whole number, 1 or"),
+        ("data.batch_size=true", "1 or more. Received: data.batch_size=True. Give it"),
+        ("data.batch_size=0", "1 or more. Received: data.batch_size=0. Give it"),
+        ("data.min_count=-1", "to be a whole number, 0 or more. Received: data.min"),
+        ("model.trunk=3", "Expected model.trunk to be a text. Received: model.trunk=3"),
+        ("model.image_size=64", "Expected model.image_size to be a list such as"),
+        ("model.dropout=1", "model.dropout to be a number, from 0 to less than 1. R"),
+        ("objective.scheduled_sampling=1.01", "to be a number, from 0 to 1. Received"),
+        ("optimizer.learning_rate=-1e-3", "a number, 0 or more. Received: optimizer."),
+        ("optimizer.learning_rate=NaN", "a number, 0 or more. Received: optimizer."),
+        ("optimizer.learning_rate=Infinity", "a number, 0 or more. Received: optimi"),
+        ("optimizer.clip_norm=off", "to be a number, more than 0, or null. Received: "),
+        ("optimizer.clip_norm=0", "to be a number, more than 0, or null. Received: "),
+        ("patience=-1", "Expected patience to be a whole number, 0 or more. Received"),
+        ("stages=3", "Expected stages to be options such as"),
+        ("stages.train=3", "Expected stages.train to be options such as"),
+        ("model.rerankers.detection=512", "model.rerankers.detection to be options"),
         ("decoding.beam.more=1", "Expected a part of the recipe. Received: decoding"),
         ("model.trunk.depth=1", "Expected a part of the recipe. Received: model.tru"),
         ("estimator=guess", "Expected estimator to be one of soft, reinforce"),
@@ -350,5 +356,5 @@ def test_epochs_are_the_total(stages, total, wanted):
 
 def test_epochs_that_are_no_number_are_refused():
     recipe = changed("stages.train.epochs=many")
-    with pytest.raises(ValueError, match="stages.train.epochs to be int"):
+    with pytest.raises(ValueError, match="stages.train.epochs to be a whole number"):
         recipe.with_epochs(5)

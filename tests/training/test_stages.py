@@ -284,7 +284,7 @@ def test_a_plan_knows_its_stages_by_epoch():
         ({"warmup": {"epochs": 1}}, "one of see, warm_up, train, fine_tune, fit_"),
         ({"train": {"epoch": 1}}, r"takes: epochs. Received: stages.train.epoch=1"),
         ({"train": {"epochs": -1}}, "whole number of epochs, 0 or more.*epochs=-1"),
-        ({"train": {"epochs": True}}, "stages.train.epochs to be int"),
+        ({"train": {"epochs": True}}, "stages.train.epochs to be a whole number"),
         ({"fit_rerankers": {"epochs": 1}}, "fit_rerankers takes: none"),
         ({"see": {"epochs": 1}}, "see takes: none"),
     ],

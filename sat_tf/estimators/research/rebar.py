@@ -4,8 +4,8 @@ import keras
 import tensorflow as tf
 
 from sat_tf.estimators import noise
-from sat_tf.estimators.base import check_choice
 from sat_tf.estimators.reinforce import Reinforce
+from sat_tf.runtime.ranges import check_choice
 
 
 @keras.saving.register_keras_serializable("sat_tf")

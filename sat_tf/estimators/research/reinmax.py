@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from sat_tf.estimators.base import Estimator
+from sat_tf.runtime.ranges import Positive, Size, check
 
 _LEAST = 1e-30  # a share that underflowed has a logarithm all the same
 
@@ -36,11 +37,8 @@ class Reinmax(Estimator):
 
     def __init__(self, *, samples=1, temperature=1.0, **kwargs):
         super().__init__(**kwargs)
-        if temperature <= 0:
-            raise ValueError(
-                "Expected temperature above zero. "
-                f"Received: temperature={temperature}. Set temperature=1."
-            )
+        check(Size, samples=samples)
+        check(Positive, temperature=temperature)
         self.samples = samples
         self.temperature = temperature
 

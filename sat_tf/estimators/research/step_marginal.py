@@ -3,8 +3,9 @@
 import keras
 import tensorflow as tf
 
-from sat_tf.estimators.base import Estimator, check_choice
+from sat_tf.estimators.base import Estimator
 from sat_tf.estimators.reinforce import Reinforce
+from sat_tf.runtime.ranges import Size, check, check_choice
 
 CARRIES = ("expected", "sampled")
 
@@ -58,11 +59,8 @@ class StepMarginal(Reinforce):
         check_choice("carry", carry, CARRIES)
         known = ("none", "moving_average", "leave_one_out")
         check_choice("baseline", baseline, known)
-        if top_k is not None and top_k < 1:
-            raise ValueError(
-                "Expected top_k of 1 or more, or None for all locations. "
-                f"Received: top_k={top_k}. Set top_k=8."
-            )
+        if top_k is not None:
+            check(Size, top_k=top_k)
         if carry == "expected":  # nothing is drawn
             samples, baseline = 1, "none"
         super().__init__(samples=samples, reward="to_go", baseline=baseline, **kwargs)

@@ -3,8 +3,9 @@
 import keras
 import tensorflow as tf
 
-from sat_tf.estimators.base import Estimator, check_choice, check_samples
+from sat_tf.estimators.base import Estimator, check_samples
 from sat_tf.estimators.research import inference
+from sat_tf.runtime.ranges import check_choice
 
 PROPOSALS = ("prior", "inference")
 

@@ -69,5 +69,5 @@ def test_a_location_that_nobody_would_draw_has_a_finite_gradient():
 
 
 def test_refuses_no_temperature():
-    with pytest.raises(ValueError, match="Set temperature=1"):
+    with pytest.raises(ValueError, match="temperature to be a number, more than 0"):
         Reinmax(temperature=0.0)
