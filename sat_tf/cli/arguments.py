@@ -5,6 +5,7 @@ import argparse
 from sat_tf.engines import ENGINES
 from sat_tf.reranking import RERANKERS
 
+LARGEST_SEED = 2**32 - 1  # that NumPy takes
 ATTENTION = ("argmax", "sample", "expected")
 DECODERS = ("greedy", "sample", "beam")
 
@@ -12,6 +13,29 @@ DECODERS = ("greedy", "sample", "beam")
 def add_json(command):
     """`--json`."""
     command.add_argument("--json", action="store_true", help="print JSON only")
+
+
+def add_seed(command, default=17):
+    """`--seed`."""
+    command.add_argument("--seed", type=whole(0, LARGEST_SEED), default=default)
+
+
+def whole(least, most=None):
+    """The type of an argument that is a whole number, from `least` on."""
+
+    def number(text):
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least or (most is not None and value > most):
+            upwards = "or more" if most is None else f"to {most}"
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number, {least} {upwards}, received {text!r}"
+            )
+        return value
+
+    return number
 
 
 def add_data(command):

@@ -25,10 +25,16 @@ def add_arguments(parser):
         help="learn on from the model's attention and decoder, not from fresh ones",
     )
     parser.add_argument(
-        "--draws", type=int, default=200, help="gradients per estimator (%(default)s)"
+        "--draws",
+        type=arguments.whole(1),
+        default=200,
+        help="gradients per estimator (%(default)s)",
     )
     parser.add_argument(
-        "--seeds", type=int, default=3, help="learning runs each (%(default)s)"
+        "--seeds",
+        type=arguments.whole(1),
+        default=3,
+        help="learning runs each (%(default)s)",
     )
     parser.add_argument(
         "--minutes", type=float, default=5.0, help="of a learning run (%(default)s)"

@@ -19,7 +19,7 @@ def add_arguments(parser):
         metavar="NAMES",
         help="whose images, with commas (%(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=17)
+    arguments.add_seed(parser)
     arguments.add_cache_dir(parser)
     arguments.add_encoder_weights(parser)
     arguments.add_engine(parser)

@@ -43,7 +43,7 @@ def add_arguments(parser):
     decoding.add_argument("--top-p", type=float)
     decoding.add_argument("--max-length", type=int)
     arguments.add_rerankers(decoding)
-    decoding.add_argument("--seed", type=int)
+    arguments.add_seed(decoding, default=None)
     arguments.add_encoder_weights(parser)
     arguments.add_json(parser)
 

@@ -32,14 +32,14 @@ def add_arguments(parser):
     arguments.add_engine(parser)
     parser.add_argument(
         "--batch-size",
-        type=int,
+        type=arguments.whole(1),
         default=32,
         metavar="N",
         help="images captioned at once (%(default)s)",
     )
     parser.add_argument(
         "--part-size",
-        type=int,
+        type=arguments.whole(1),
         default=256,
         metavar="N",
         help="images in a file of the output (%(default)s)",

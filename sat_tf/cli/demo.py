@@ -8,7 +8,7 @@ from sat_tf.cli import arguments
 def add_arguments(parser):
     """Of `sat-tf demo`."""
     parser.add_argument("--out", default="sat-tf-demo", help="folder (%(default)s)")
-    parser.add_argument("--seed", type=int, default=17)
+    arguments.add_seed(parser)
     arguments.add_json(parser)
 
 

@@ -14,7 +14,7 @@ def add_arguments(parser):
     arguments.add_attention(parser)
     arguments.add_beam(parser)
     arguments.add_rerankers(parser)
-    parser.add_argument("--seed", type=int, default=17)
+    arguments.add_seed(parser)
     arguments.add_cache_dir(parser)
     arguments.add_encoder_weights(parser)
     arguments.add_json(parser)

@@ -12,9 +12,11 @@ def add_arguments(parser):
     parser.add_argument("--out", required=True, metavar="RUN", help="folder of the run")
     parser.add_argument("--estimator", help="instead of the recipe's")
     parser.add_argument(
-        "--epochs", type=int, help="of all stages together, instead of the recipe's"
+        "--epochs",
+        type=arguments.whole(0),
+        help="of all stages together, instead of the recipe's",
     )
-    parser.add_argument("--seed", type=int, default=17)
+    arguments.add_seed(parser)
     parser.add_argument(
         "--strategy",
         choices=("none", "mirrored", "multi_worker"),

@@ -15,7 +15,7 @@ def add_arguments(parser):
         metavar="FILE.weights.h5",
         help="what train takes as --encoder-weights",
     )
-    parser.add_argument("--seed", type=int, default=17)
+    arguments.add_seed(parser)
     arguments.add_cache_dir(parser)
     arguments.add_encoder_weights(parser)
     arguments.add_json(parser)

@@ -93,7 +93,13 @@ def as_seed(seed):
     """int32 `[2]`; a new one for `None`."""
     if seed is None:
         seed = np.random.default_rng().integers(2**31, size=2)
-    return np.broadcast_to(np.asarray(seed).astype("int32"), 2)
+    numbers = np.asarray(seed)
+    if numbers.dtype.kind not in "iu" or numbers.shape not in ((), (2,)):
+        raise ValueError(
+            "Expected seed to be a whole number of 64 bits at most, or two, or None. "
+            f"Received: seed={seed!r}. Pass e.g. seed=17."
+        )
+    return np.broadcast_to(numbers.astype("int32"), 2)
 
 
 def encode(captioner, images):

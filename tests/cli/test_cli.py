@@ -362,6 +362,38 @@ def test_what_train_refuses(arguments, said, here, capsys):
     assert not (here / "refused" / "checkpoint.npz").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["train", "--seed", "-1"], "--seed: expected a whole number, 0 to 4294967295"),
+        (["train", "--epochs", "-1"], "--epochs: expected a whole number, 0 or more"),
+        (["caption", "--seed", str(10**20)], f"to 4294967295, received '{10**20}'"),
+        (["evaluate", "--seed", "1.5"], "0 to 4294967295, received '1.5'"),
+        (["tune-trunk", "--seed", "x"], "0 to 4294967295, received 'x'"),
+        (["demo", "--seed", str(2**32)], "0 to 4294967295, received '4294967296'"),
+        (["cache-features", "--seed", "-1"], "0 to 4294967295, received '-1'"),
+        (
+            ["caption-archive", "--batch-size", "0"],
+            "--batch-size: expected a whole num",
+        ),
+        (["caption-archive", "--part-size", "-5"], "1 or more, received '-5'"),
+        (
+            ["bench-estimators", "--draws", "0"],
+            "--draws: expected a whole number, 1 or",
+        ),
+        (
+            ["bench-estimators", "--seeds", "0"],
+            "--seeds: expected a whole number, 1 or",
+        ),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(options, said, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(options)
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 def test_a_refused_recipe_does_not_block_its_folder(run, here, capsys):
     """The next command, with the mistake corrected, starts there."""
     arguments = own_run.train_arguments(

@@ -628,3 +628,18 @@ def test_options_are_hashable_and_seeds_checked(captioner):
     assert hash(DecodingOptions(banned=[3, 4])) == hash(DecodingOptions(banned=(3, 4)))
     with pytest.raises(ValueError, match="Expected a seed"):
         decode(captioner.network.step, (), (), DecodingOptions(), seed=[1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    "seed", [10**20, -(10**20), 1.5, "17", [1, 2, 3], [[1, 2]], True], ids=str
+)
+def test_generate_refuses_what_is_no_seed(captioner, seed):
+    with pytest.raises(ValueError, match="Expected seed to be a whole number of 64 b"):
+        captioner.generate([], seed=seed)
+
+
+@pytest.mark.parametrize(
+    "seed", [None, -1, 2**63 - 1, np.uint8(3), (3, 4), tf.constant([1, 2])], ids=repr
+)
+def test_generate_takes_what_is_a_seed(captioner, seed):
+    assert captioner.generate([], seed=seed) == []
