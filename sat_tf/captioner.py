@@ -10,7 +10,7 @@ from sat_tf.model.network import Network
 from sat_tf.presets import storage
 from sat_tf.presets.configuration import Configured
 from sat_tf.runtime import replicas
-from sat_tf.runtime.ranges import Rate, Weight, check
+from sat_tf.runtime.ranges import Rate, Share, Weight, check
 from sat_tf.training_step import logs, objective, updates
 from sat_tf.training_step.keras_habits import KerasHabits
 from sat_tf.vocabulary import Vocabulary
@@ -152,6 +152,8 @@ class ShowAttendTell(KerasHabits, Configured, keras.Model):
         """
         check(Rate, label_smoothing=label_smoothing)
         check(Weight, lambda_ds=lambda_ds, encoder_rate=encoder_rate)
+        if not callable(scheduled_sampling):
+            check(Share, scheduled_sampling=scheduled_sampling)
         super().compile(*args, **kwargs)  # of `KerasHabits`
         self.label_smoothing, self.lambda_ds = label_smoothing, lambda_ds
         self.encoder_rate = encoder_rate

@@ -4,8 +4,8 @@ import argparse
 
 from sat_tf.engines import ENGINES
 from sat_tf.reranking import RERANKERS
+from sat_tf.runtime.ranges import Seed, checked, described
 
-LARGEST_SEED = 2**32 - 1  # that NumPy takes
 ATTENTION = ("argmax", "sample", "expected")
 DECODERS = ("greedy", "sample", "beam")
 
@@ -17,25 +17,20 @@ def add_json(command):
 
 def add_seed(command, default=17):
     """`--seed`."""
-    command.add_argument("--seed", type=whole(0, LARGEST_SEED), default=default)
+    command.add_argument("--seed", type=number(Seed), default=default)
 
 
-def whole(least, most=None):
-    """The type of an argument that is a whole number, from `least` on."""
+def number(kind):
+    """The type of an argument that is a number of one of the kinds of `ranges`."""
 
-    def number(text):
+    def parsed(text):
         try:
-            value = int(text)
+            return checked("it", kind.__origin__(text), kind)
         except ValueError:
-            value = least - 1
-        if value < least or (most is not None and value > most):
-            upwards = "or more" if most is None else f"to {most}"
-            raise argparse.ArgumentTypeError(
-                f"expected a whole number, {least} {upwards}, received {text!r}"
-            )
-        return value
+            wanted = f"expected {described(kind)}, received {text!r}"
+            raise argparse.ArgumentTypeError(wanted) from None
 
-    return number
+    return parsed
 
 
 def add_data(command):

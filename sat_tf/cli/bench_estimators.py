@@ -4,6 +4,7 @@ import json
 
 from sat_tf.cli import arguments
 from sat_tf.runtime.files import on_disk
+from sat_tf.runtime.ranges import Positive, Size
 
 
 def add_arguments(parser):
@@ -26,18 +27,21 @@ def add_arguments(parser):
     )
     parser.add_argument(
         "--draws",
-        type=arguments.whole(1),
+        type=arguments.number(Size),
         default=200,
         help="gradients per estimator (%(default)s)",
     )
     parser.add_argument(
         "--seeds",
-        type=arguments.whole(1),
+        type=arguments.number(Size),
         default=3,
         help="learning runs each (%(default)s)",
     )
     parser.add_argument(
-        "--minutes", type=float, default=5.0, help="of a learning run (%(default)s)"
+        "--minutes",
+        type=arguments.number(Positive),
+        default=5.0,
+        help="of a learning run (%(default)s)",
     )
     arguments.add_cache_dir(parser)
     arguments.add_encoder_weights(parser)

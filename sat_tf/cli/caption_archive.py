@@ -3,6 +3,7 @@
 import json
 
 from sat_tf.cli import arguments
+from sat_tf.runtime.ranges import Size
 
 STOPPED = "What was written is whole; the same command goes on where this one stopped."
 # Options that this command does not know are the engine's.
@@ -32,14 +33,14 @@ def add_arguments(parser):
     arguments.add_engine(parser)
     parser.add_argument(
         "--batch-size",
-        type=arguments.whole(1),
+        type=arguments.number(Size),
         default=32,
         metavar="N",
         help="images captioned at once (%(default)s)",
     )
     parser.add_argument(
         "--part-size",
-        type=arguments.whole(1),
+        type=arguments.number(Size),
         default=256,
         metavar="N",
         help="images in a file of the output (%(default)s)",

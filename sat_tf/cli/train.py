@@ -3,6 +3,7 @@
 import json
 
 from sat_tf.cli import arguments
+from sat_tf.runtime.ranges import Count
 
 
 def add_arguments(parser):
@@ -13,7 +14,7 @@ def add_arguments(parser):
     parser.add_argument("--estimator", help="instead of the recipe's")
     parser.add_argument(
         "--epochs",
-        type=arguments.whole(0),
+        type=arguments.number(Count),
         help="of all stages together, instead of the recipe's",
     )
     arguments.add_seed(parser)

@@ -1,6 +1,7 @@
 """Values that somebody gives by name, and which of them make sense."""
 
 import math
+import numbers
 import typing
 
 # A type, which of its values make sense, in words, and whether one does.
@@ -10,6 +11,7 @@ Share = typing.Annotated[float, "from 0 to 1", lambda x: 0 <= x <= 1]
 Rate = typing.Annotated[float, "from 0 to less than 1", lambda x: 0 <= x < 1]
 Weight = typing.Annotated[float, "0 or more", lambda x: 0 <= x < math.inf]
 Positive = typing.Annotated[float, "more than 0", lambda x: 0 < x < math.inf]
+Seed = typing.Annotated[int, "from 0 to 4294967295", lambda x: 0 <= x < 2**32]
 Bound = typing.Annotated[float | None, "more than 0", lambda x: x is None or x > 0]
 
 # As people write them, in a recipe or behind `--set`.
@@ -24,8 +26,26 @@ AS_WRITTEN = {
 }
 
 
+def described(kind):
+    """What is asked for, in words: "a whole number, 1 or more"."""
+    kind, where, _ = _parts(kind)
+    first, *others = (AS_WRITTEN[each] for each in kind)
+    return ", or ".join([f"{first}, {where}" if where else first, *others])
+
+
+def _parts(kind):
+    """The types that are allowed, which of their values in words, and a test of one."""
+    where, makes_sense = "", lambda value: True
+    if typing.get_origin(kind) is typing.Annotated:
+        kind, where, makes_sense = typing.get_args(kind)
+    return typing.get_args(kind) or (kind,), where, makes_sense
+
+
 def checked(name, value, kind):
-    """`value`, if it is what is asked for; lists become tuples, and 1 becomes 1.0.
+    """`value`, if it is what is asked for, as plain Python's.
+
+    Lists become tuples, 1 becomes 1.0 where any number will do, and NumPy's numbers
+    become Python's.
 
     Args:
         name: of the value, for the message.
@@ -34,33 +54,25 @@ def checked(name, value, kind):
     Raises:
         ValueError: it is of another type, or makes no sense.
     """
-    where, makes_sense = "", None
-    if typing.get_origin(kind) is typing.Annotated:
-        kind, where, makes_sense = typing.get_args(kind)
-    allowed = typing.get_args(kind) or (kind,)
-    given = value
-    value = tuple(value) if isinstance(value, list) else value
-    value = float(value) if type(value) is int and float in allowed else value
-    right = isinstance(value, allowed)
-    right &= bool in allowed or not isinstance(value, bool)
-    if not right or (makes_sense and not makes_sense(value)):
-        first, *others = (AS_WRITTEN[each] for each in allowed)
-        first = f"{first}, {where}" if where else first
+    allowed, _, makes_sense = _parts(kind)
+    plain = tuple(value) if isinstance(value, list) else value
+    if isinstance(plain, numbers.Number) and hasattr(plain, "item"):
+        plain = plain.item()
+    plain = float(plain) if type(plain) is int and float in allowed else plain
+    right = isinstance(plain, allowed)
+    right &= bool in allowed or not isinstance(plain, bool)
+    if not right or not makes_sense(plain):
         raise ValueError(
-            f"Expected {name} to be {', or '.join([first, *others])}. "
-            f"Received: {name}={given!r}. Give it such a value."
+            f"Expected {name} to be {described(kind)}. "
+            f"Received: {name}={value!r}. Give it such a value."
         )
-    return value
+    return plain
 
 
 def check(kind, **values):
-    """Raises `ValueError` unless each of the named values is what is asked for.
-
-    Unlike `checked` it leaves values as they are, and takes NumPy's numbers for
-    Python's.
-    """
+    """Raises `ValueError` unless each of the named values is what is asked for."""
     for name, value in values.items():
-        checked(name, getattr(value, "item", lambda value=value: value)(), kind)
+        checked(name, value, kind)
 
 
 def check_choice(name, value, allowed):

@@ -365,7 +365,7 @@ def test_what_train_refuses(arguments, said, here, capsys):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["train", "--seed", "-1"], "--seed: expected a whole number, 0 to 4294967295"),
+        (["train", "--seed", "-1"], "--seed: expected a whole number, from 0 to 42949"),
         (["train", "--epochs", "-1"], "--epochs: expected a whole number, 0 or more"),
         (["caption", "--seed", str(10**20)], f"to 4294967295, received '{10**20}'"),
         (["evaluate", "--seed", "1.5"], "0 to 4294967295, received '1.5'"),
@@ -380,6 +380,10 @@ def test_what_train_refuses(arguments, said, here, capsys):
         (
             ["bench-estimators", "--draws", "0"],
             "--draws: expected a whole number, 1 or",
+        ),
+        (
+            ["bench-estimators", "--minutes", "nan"],
+            "a number, more than 0, received 'n",
         ),
         (
             ["bench-estimators", "--seeds", "0"],

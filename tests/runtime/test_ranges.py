@@ -21,9 +21,10 @@ from sat_tf.runtime import ranges
         (ranges.Rate, (0, 0.999), (-0.1, 1, np.nan, False, "0.5", None)),
         (ranges.Weight, (0, 1e9), (-1e-9, np.inf, np.nan, "1", None)),
         (ranges.Positive, (1e-9, 3), (0, -1, np.inf, np.nan, "1", None)),
+        (ranges.Seed, (0, 2**32 - 1), (-1, 2**32, 1.0, True, "1", None)),
         (ranges.Bound, (1e-9, 3, None), (0, -1, np.nan, "1")),
     ],
-    ids=["size", "count", "share", "rate", "weight", "positive", "bound"],
+    ids=["size", "count", "share", "rate", "weight", "positive", "seed", "bound"],
 )
 def test_ranges_hold_what_makes_sense_and_nothing_else(kind, good, bad):
     for value in good:
@@ -85,7 +86,12 @@ def test_encoders_refuse_what_makes_no_sense(options, said):
 
 @pytest.mark.parametrize(
     "options",
-    [{"label_smoothing": 2}, {"lambda_ds": -1}, {"encoder_rate": float("nan")}],
+    [
+        {"label_smoothing": 2},
+        {"lambda_ds": -1},
+        {"encoder_rate": float("nan")},
+        {"scheduled_sampling": 1.5},
+    ],
     ids=str,
 )
 def test_compile_refuses_what_makes_no_sense(options):
