@@ -208,7 +208,6 @@ def test_names_sort_by_number_however_many_parts_there_are():
         (["photos/*", "--out", "photos/00.jpg/x"], "Expected room for the output, and"),
         (["photos/*", "--out", ""], "Write, for instance, --out captions"),
         (["photos/*", "--out", "x-bad"], "Write, for instance, --out x"),
-        (["photos/*", "--out", "x", "--batch-size", "0"], "Received: --batch-size 0"),
         (["photos/*", "--out", "x", "--model", "no"], "Or name the folder of a SavedM"),
     ],
 )
