@@ -132,7 +132,16 @@ class Vocabulary:
 
     @classmethod
     def from_captions(cls, captions, max_size=10_000, min_count=1):
-        """The `max_size` most frequent words that occur `min_count` times."""
+        """The most frequent words that occur `min_count` times.
+
+        Args:
+            captions: texts.
+            max_size: entries at most, `SPECIAL` among them.
+            min_count: how often a word must occur.
+
+        Raises:
+            ValueError: there is no such word, or no room for any.
+        """
         counts = collections.Counter(w for c in captions for w in tokenise(c))
         return cls.from_counts(counts, max_size, min_count)
 
@@ -145,6 +154,11 @@ class Vocabulary:
             raise ValueError(
                 f"Expected captions with words seen {min_count} times or more. "
                 "Received: none. Lower min_count or check the captions."
+            )
+        if max_size <= len(SPECIAL):
+            raise ValueError(
+                f"Expected room for words beside {', '.join(SPECIAL)}: a vocabulary of "
+                f"{len(SPECIAL) + 1} or more. Received: one of {max_size}. Allow more."
             )
         return cls(words[: max_size - len(SPECIAL)])
 

@@ -154,3 +154,10 @@ def test_no_words_left():
         Vocabulary.from_captions(["a dog"], min_count=2)
     with pytest.raises(ValueError, match="word='cat'"):
         Vocabulary(["dog"]).id_of("cat")
+
+
+@pytest.mark.parametrize("size", [-1, 0, 3])
+def test_no_room_for_words(size):
+    with pytest.raises(ValueError, match=f"of 4 or more. Received: one of {size}"):
+        Vocabulary.from_captions(["a dog runs"], max_size=size)
+    assert len(Vocabulary.from_captions(["a dog runs"], max_size=4)) == 4

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from sat_tf.model.dense import Dense
+from sat_tf.runtime.ranges import Size, check
 
 
 def scores(projection, query, vector):
@@ -45,6 +46,7 @@ class Attention(keras.layers.Layer):
 
     def __init__(self, size=512, **kwargs):
         super().__init__(**kwargs)
+        check(Size, size=size)
         self.size = size
         dense = functools.partial(Dense, size, dtype=self.dtype_policy)
         self.project = dense(name="project_annotations")

@@ -8,6 +8,7 @@ import tensorflow as tf
 from sat_tf.model.dense import Dense
 from sat_tf.model.initial_state import make_initial_state
 from sat_tf.model.recurrence import lstm
+from sat_tf.runtime.ranges import Rate, Size, check
 
 
 @keras.saving.register_keras_serializable("sat_tf")
@@ -37,6 +38,9 @@ class Decoder(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check(Size, vocabulary_size=vocabulary_size)
+        check(Size, embedding_size=embedding_size, hidden_size=hidden_size)
+        check(Rate, dropout=dropout, input_dropout=input_dropout)
         self.vocabulary_size = vocabulary_size
         self.embedding_size = embedding_size
         self.hidden_size = hidden_size

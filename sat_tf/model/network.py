@@ -8,6 +8,7 @@ from sat_tf.model import losses, recurrence
 from sat_tf.model.attention import Attention
 from sat_tf.model.decoder import Decoder
 from sat_tf.model.recurrence import look, shifted
+from sat_tf.runtime.ranges import Size, check
 
 
 class Network(keras.layers.Layer):
@@ -39,6 +40,7 @@ class Network(keras.layers.Layer):
     ):
         # Features come in float32, for the encoder to standardise.
         super().__init__(autocast=False, dtype=dtype, name="network")
+        check(Size, attention_size=attention_size)
         dtype = self.dtype_policy
         self.encoder = encoder
         self.attention = Attention(attention_size, dtype=dtype, name="attention")

@@ -6,6 +6,8 @@ import pytest
 
 from sat_tf import ShowAttendTell, Vocabulary
 from sat_tf.estimators import ESTIMATORS
+from sat_tf.model.attention import Attention
+from sat_tf.model.decoder import Decoder
 from sat_tf.model.encoder import Encoder
 from sat_tf.model.initial_state import FromMean
 from sat_tf.reranking import RERANKERS
@@ -44,6 +46,15 @@ def of(registry, name):
     return lambda **options: registry[name](**options)
 
 
+def decoder(**options):
+    return Decoder(9, **options)
+
+
+def captioner(**options):
+    encoder = Encoder("none", features_shape=(1, 2, 3))
+    return ShowAttendTell(["a"], encoder=encoder, **options)
+
+
 @pytest.mark.parametrize(
     ("make", "options", "said"),
     [
@@ -61,6 +72,13 @@ def of(registry, name):
         (of(RERANKERS, "grounding"), {"input_dropout": -1}, "input_dropout to be a nu"),
         (FromMean, {"dropout": 2}, "dropout to be a number, from 0 to 1"),
         (FromMean, {"scale": -1}, "scale to be a number, from 0 to 1"),
+        (Attention, {"size": 0}, "size to be a whole number, 1 or more"),
+        (captioner, {"attention_size": 0}, "attention_size to be a whole number, 1"),
+        (Decoder, {"vocabulary_size": 0}, "vocabulary_size to be a whole number, 1"),
+        (decoder, {"embedding_size": -1}, "embedding_size to be a whole number, 1"),
+        (decoder, {"hidden_size": 2.5}, "hidden_size to be a whole number, 1 or more"),
+        (decoder, {"dropout": 1}, "dropout to be a number, from 0 to less than 1"),
+        (decoder, {"input_dropout": -1}, "input_dropout to be a number, from 0 to l"),
     ],
 )
 def test_constructors_refuse_what_makes_no_sense(make, options, said):
