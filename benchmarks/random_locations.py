@@ -57,6 +57,8 @@ def main():
     )
     initial_state = captioner.network.decoder.initial_state
     if args.scale is not None:
+        if not initial_state.sees_image:
+            parser.error("--scale: its initial state is not made from the image")
         initial_state.scale = args.scale
     split = load(args.data, args.split, data_dir=args.data_dir)
     decoding = {"decoder": args.decoder} if args.decoder else {}
@@ -80,7 +82,7 @@ def main():
     draws = [scores("uniform", seed) for seed in range(args.draws)]
     report = {
         "model": args.model,
-        "scale": initial_state.scale,
+        "initial_state": initial_state.get_config(),
         "decoder": captioner.options(**decoding).decoder,
     }
     for name, value in chosen.items():

@@ -118,10 +118,10 @@ def forbidden(words, size, options):
     return never
 
 
-def decode_plainly(plain, annotations, image, options, seed, detected, evidence):
+def decode_plainly(plain, annotations, image, options, seed, evidence):
     """The captions of one image, best first.
 
-    Of this image are `detected`, `[V]`, and `evidence`, `[L, V]`.
+    `evidence` is what each reranker knows of this image, by its name.
     """
     width = options.beam if options.decoder == "beam" else 1
     dice = dice_of(seed, image, options, width)
@@ -156,33 +156,60 @@ def decode_plainly(plain, annotations, image, options, seed, detected, evidence)
     for caption in captions:
         caption.rank = caption.score(options.length_penalty)
     if options.decoder == "beam" and options.rerank:
-        captions = agreed(captions, dict(options.rerank), detected, evidence)
+        captions = agreed(captions, dict(options.rerank), evidence)
     return captions
 
 
-def agreed(captions, strengths, detected, evidence):
+def agreed(captions, strengths, evidence):
     """By the expected share of n-grams in common with a caption drawn from them all.
 
-    And, with a weight, of words in common with one that says each w with p = detected:
-    the F measure that counts recall twice. And, with another, by the evidence of the
-    locations that were looked at for the words that were said.
+    To it are added, as far as they have a strength, the opinions of `OPINIONS`.
     """
     p = np.exp([strengths["consensus"] * sum(c.log_p_word) for c in captions])
     for caption in captions:
         shares = [in_common(caption.words, other.words) for other in captions]
         caption.rank = np.dot(p, shares) / p.sum()
-        if strengths.get("detection"):
-            found = sum(detected[word] for word in set(caption.words))
-            precision = found / len(set(caption.words))
-            recall = found / sum(detected)
-            caption.rank += strengths["detection"] * 3 / (1 / precision + 2 / recall)
-        said = [
-            evidence[look["locations"], word]
-            for look, word in zip(caption.looks, caption.words, strict=True)
-            if word != EOS
-        ]
-        caption.rank += strengths.get("grounding", 0) * (np.mean(said) if said else 0)
+        for name, opinion in OPINIONS.items():
+            if strengths.get(name):
+                caption.rank += strengths[name] * opinion(caption, *evidence[name])
     return sorted(captions, key=lambda c: -c.rank)
+
+
+def detection(caption, expected):
+    """In common with a caption that says w with p = expected `[V]`: `f_measure`."""
+    return f_measure({w: expected[w] for w in caption.words}, expected)
+
+
+def alignment(caption, expected, shown):
+    """As `detection`, but a word is right as far as it is shown where it is looked for.
+
+    `shown` is `[L, V]`. Said twice, it is looked for where it is said first.
+    """
+    right = {}
+    for word, look in zip(caption.words, caption.looks, strict=True):
+        seen = expected[word] if word == EOS else shown[look["locations"], word]
+        right.setdefault(word, np.sqrt(expected[word] * seen))
+    return f_measure(right, expected)
+
+
+def f_measure(right, expected):
+    """How right the words are that are said, recall counting twice."""
+    precision = sum(right.values()) / len(right)
+    recall = sum(right.values()) / sum(expected)
+    return 3 / (1 / precision + 2 / recall)
+
+
+def grounding(caption, evidence):
+    """The mean evidence, `[L, V]`, of the words at the locations looked at for them."""
+    said = [
+        evidence[look["locations"], word]
+        for look, word in zip(caption.looks, caption.words, strict=True)
+        if word != EOS
+    ]
+    return np.mean(said) if said else 0
+
+
+OPINIONS = {"detection": detection, "alignment": alignment, "grounding": grounding}
 
 
 def in_common(a, b):

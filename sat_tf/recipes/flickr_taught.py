@@ -24,11 +24,12 @@ from sat_tf.recipes.flickr import RECIPE as FLICKR
 
 RECIPE = FLICKR.replace(
     {
+        "model.initial_state": {"name": "learned"},
         "stages.train.epochs": 6,
         "decoding": {
             "decoder": "beam",
             "beam": 5,
-            "rerank": {"consensus": 0.3, "alignment": 2.0},
+            "rerank": {"consensus": 0.3, "alignment": 3.0},
         },
     }
 )

@@ -5,9 +5,10 @@ import numpy as np
 import tensorflow as tf
 
 from sat_tf.reranking.base import Reranker
-from sat_tf.reranking.detection import expected_words
+from sat_tf.reranking.detection import expected_words, words_of
+from sat_tf.reranking.grounding import where_looked
 from sat_tf.runtime.ranges import Positive, Rate, Size, Weight, check
-from sat_tf.vocabulary import PAD
+from sat_tf.vocabulary import EOS, PAD
 
 PASSES = 8
 RATE = 1e-3  # of Adam, falling on a cosine to a fiftieth
@@ -19,7 +20,7 @@ IN_FULL = np.log(3)  # nats of support from which a word is taught in full
 
 @keras.saving.register_keras_serializable("sat_tf")
 class Alignment(Reranker):
-    """How far a beam says the words that places of the image show.
+    """How far a beam says the words that the image shows, where it looked for them.
 
     One hidden layer on every annotation gives each word a logit at each location. Their
     log-mean-exp says whether captions of the image have the word, as a bag of instances
@@ -103,9 +104,13 @@ class Alignment(Reranker):
 
     def call(self, annotations, training=False):
         """Annotations `[B, L, D]` -> float32 logits `[B, V]`: captions have a word."""
+        return self._has(self._logits(annotations, training), axis=1)
+
+    def _logits(self, annotations, training=False):
+        """Of every word at every location, float32 `[B, L, V]`."""
         channels = self.drop_channels(annotations, training=training)
         hidden = self.drop_hidden(self.hidden(channels), training=training)
-        return self._has(tf.cast(self.words(hidden), tf.float32), axis=1)
+        return tf.cast(self.words(hidden), tf.float32)
 
     def _has(self, logits, axis):
         """A maximum over locations that lets all of them learn: their log-mean-exp."""
@@ -152,12 +157,23 @@ class Alignment(Reranker):
         self.inverse_temperature.assign(factor * self.inverse_temperature)
 
     def evidence(self, annotations):
-        """p(a caption says word w), `[B, L, D]` -> `[B, V]`."""
-        return tf.sigmoid(self(annotations))
+        """p(a caption says word w) `[B, V]`, and p(a location shows it) `[B, L, V]`."""
+        logits = self._logits(annotations)
+        near = tf.einsum("blv,ml->bmv", logits, _spread(self.grid))
+        return tf.sigmoid(self._has(logits, axis=1)), tf.sigmoid(near)
 
     def score(self, beams, evidence, strength):
-        """`strength` times the F measure of `expected_words`, `[K, B]`."""
-        return strength * expected_words(beams.tokens, evidence)
+        """`strength` times the F measure of `expected_words`, `[K, B]`.
+
+        A word that is said counts by the geometric mean of the two p of `evidence`, the
+        second where it was looked for: a dog in the image does not make "dog" right
+        that was said while looking at the grass.
+        """
+        has, shows = evidence
+        said = words_of(beams.tokens, has)
+        seen = where_looked(beams.tokens, beams.locations, shows)
+        seen = tf.where(beams.tokens > EOS, seen, said)  # <eos> is said of no location
+        return strength * expected_words(beams.tokens, has, tf.sqrt(said * seen))
 
     @property
     def fitted(self):

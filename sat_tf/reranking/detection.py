@@ -72,7 +72,8 @@ class Detection(Reranker):
 
     def score(self, beams, evidence, strength):
         """`strength` times the F measure of `expected_words`, `[K, B]`."""
-        return strength * expected_words(beams.tokens, evidence)
+        said = words_of(beams.tokens, evidence)
+        return strength * expected_words(beams.tokens, evidence, said)
 
     def get_config(self):
         """Constructor arguments."""
@@ -84,26 +85,31 @@ class Detection(Reranker):
         }
 
 
-def expected_words(tokens, detected):
+def words_of(tokens, evidence):
+    """What is known of each word that is said, `[B, V]` -> `[K, B, T]`."""
+    found = tf.gather(evidence, tf.transpose(tokens, [1, 0, 2]), batch_dims=1)
+    return tf.transpose(found, [1, 0, 2])
+
+
+def expected_words(tokens, expected, said):
     """How far each beam says what is expected of the image, `[K, B]`, 0 to 1.
 
-    `(1 + r) sum_{w in A} p(w) / (|A| + r sum_w p(w))` of its set of words A, with r =
-    `RECALL`: the weighted F measure of the words it is expected to have in common with
-    a caption that a person would write.
+    `(1 + r) sum_{w in A} q(w) / (|A| + r sum_w p(w))` of its set of words A, with r =
+    `RECALL`: with q = p the weighted F measure of the words it is expected to have in
+    common with a caption that a person would write.
 
     Args:
         tokens: `[K, B, T]`, as `consensus` takes them.
-        detected: p(a caption of the image says word w), `[B, V]`.
+        expected: p(a caption of the image says word w), `[B, V]`.
+        said: q of each word that is said, `[K, B, T]`; a repeated one counts once.
     """
-    tokens = tf.transpose(tokens, [1, 0, 2])
     time = tf.range(tf.shape(tokens)[-1])
     earlier = time[:, None] > time
     repeats = tf.reduce_any((tokens[..., None] == tokens[..., None, :]) & earlier, -1)
     word = tf.cast((tokens != PAD) & ~repeats, tf.float32)
-    found = tf.reduce_sum(word * tf.gather(detected, tokens, batch_dims=1), axis=-1)
-    wanted = tf.reduce_sum(detected, axis=-1)[:, None]
-    size = tf.reduce_sum(word, axis=-1) + RECALL * wanted
-    return tf.transpose(tf.math.divide_no_nan((1 + RECALL) * found, size))
+    size = tf.reduce_sum(word, axis=-1) + RECALL * tf.reduce_sum(expected, axis=-1)
+    found = tf.reduce_sum(word * said, axis=-1)
+    return tf.math.divide_no_nan((1 + RECALL) * found, size)
 
 
 def log_likelihood_of_words(logits, tokens):

@@ -131,11 +131,20 @@ def grounded_words(tokens, locations, evidence):
         locations: int `[K, B, T]`, where each word was looked at.
         evidence: of every word at every location, `[B, L, V]`.
     """
-    looks = tf.transpose(tf.stack([locations, tokens], axis=-1), [1, 0, 2, 3])
-    found = tf.transpose(tf.gather_nd(evidence, looks, batch_dims=1), [1, 0, 2])
+    found = where_looked(tokens, locations, evidence)
     word = tf.cast(tokens > EOS, tf.float32)
     words = tf.reduce_sum(word, axis=-1)
     return tf.math.divide_no_nan(tf.reduce_sum(word * found, axis=-1), words)
+
+
+def where_looked(tokens, locations, evidence):
+    """What is known of each word at the location where it was looked for, `[K, B, T]`.
+
+    Args:
+        tokens, locations, evidence: as `grounded_words` takes them.
+    """
+    looks = tf.transpose(tf.stack([locations, tokens], axis=-1), [1, 0, 2, 3])
+    return tf.transpose(tf.gather_nd(evidence, looks, batch_dims=1), [1, 0, 2])
 
 
 def _looks(captioner, inputs, key, captions, seed):

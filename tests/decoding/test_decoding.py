@@ -13,6 +13,8 @@ from sat_tf.captioner import ShowAttendTell
 from sat_tf.decoding import DECODERS, LOCATION_RULES, DecodingOptions, decode
 from sat_tf.decoding.words import top_k
 from sat_tf.model.encoder import Encoder
+from sat_tf.reranking import name_of
+from sat_tf.reranking.alignment import Alignment
 from sat_tf.reranking.detection import Detection
 from sat_tf.reranking.grounding import Grounding
 from sat_tf.vocabulary import Vocabulary
@@ -39,7 +41,7 @@ def tiny_captioner(words=6):
         embedding_size=6,
         hidden_size=7,
         attention_size=4,
-        rerankers=[Detection(3), Grounding(3)],
+        rerankers=[Detection(3), Grounding(3), Alignment(3)],
     )
 
 
@@ -98,20 +100,26 @@ def assert_same(decoded, image, captions, options):
             np.testing.assert_allclose(found, value, atol=1e-5, err_msg=name)
 
 
+def evidence_of(captioner, features):
+    """What each reranker knows of the images, by its name."""
+    annotations = captioner.encoder(features)
+    return {
+        name_of(one): [
+            x.numpy().astype(float) for x in tf.nest.flatten(one.evidence(annotations))
+        ]
+        for one in captioner.rerankers
+    }
+
+
 def compare_with_twin(captioner, options, seeds):
     run, lengths = compiled(captioner, options), []
     for seed in seeds:
         features = randomise(captioner, seed)
         decoded, plain = run(features, seed), PlainCaptioner(captioner)
-        detected, evidence = (
-            reranker.evidence(captioner.encoder(features)).numpy().astype(float)
-            for reranker in captioner.rerankers
-        )
+        evidence = evidence_of(captioner, features)
         for image, annotations in enumerate(features.astype(float)):
-            opinions = detected[image], evidence[image]
-            captions = decode_plainly(
-                plain, annotations, image, options, seed, *opinions
-            )
+            known = {k: [x[image] for x in xs] for k, xs in evidence.items()}
+            captions = decode_plainly(plain, annotations, image, options, seed, known)
             assert_same(decoded, image, captions, options)
             lengths += [len(c.words) for c in captions]
     assert min(lengths) < options.max_length == max(lengths)  # some end, some are cut
@@ -153,6 +161,13 @@ def test_consensus_agrees_with_the_plain_twin(captioner, exponent):
 @pytest.mark.parametrize("weight", [0.3, 3.0])
 def test_detection_agrees_with_the_plain_twin(captioner, weight):
     rerank = {"consensus": 0.3, "detection": weight}
+    options = DecodingOptions(decoder="beam", beam=6, max_length=7, rerank=rerank)
+    compare_with_twin(captioner, options, range(17, 23))
+
+
+@pytest.mark.parametrize("weights", [(0.0, 0.3), (0.0, 3.0), (3.0, 1.0)])
+def test_alignment_agrees_with_the_plain_twin(captioner, weights):
+    rerank = {"consensus": 0.3, "detection": weights[0], "alignment": weights[1]}
     options = DecodingOptions(decoder="beam", beam=6, max_length=7, rerank=rerank)
     compare_with_twin(captioner, options, range(17, 23))
 
@@ -590,7 +605,7 @@ def test_no_images_give_no_captions(captioner):
                 {"rerank": {"consensus": 0.3, name: strength}},
                 f"rerank of numbers that are finite and >= 0.*Give {name} such",
             )
-            for name in ("consensus", "detection", "grounding")
+            for name in ("consensus", "detection", "grounding", "alignment")
             for strength in (-1.0, float("inf"), float("nan"), "0.3", True)
         ),
         ({"no_repeat_ngram": -1}, "no_repeat_ngram a whole number >= 0"),
@@ -609,7 +624,7 @@ def test_options_are_checked(settings, message):
         DecodingOptions(**settings)
 
 
-@pytest.mark.parametrize("name", ["detection", "grounding"])
+@pytest.mark.parametrize("name", ["detection", "grounding", "alignment"])
 def test_what_only_adds_to_consensus_needs_it(captioner, name):
     wanted = f"Expected consensus beside {name}.*Ask for consensus too"
     with pytest.raises(ValueError, match=wanted):

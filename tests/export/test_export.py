@@ -215,7 +215,7 @@ def test_consensus_goes_along_and_the_card_says_so(tmp_path):
 @pytest.mark.parametrize(
     "name, meaning",
     [
-        ("alignment", "how far a beam says the words that places of the image show"),
+        ("alignment", "the image shows, where it looked for them"),
         ("detection", "the words that are expected of the image as a whole"),
         ("grounding", "the locations that a beam looked at say its words"),
     ],

@@ -103,8 +103,8 @@ def test_has_no_opinion_before():
     evidence, support = located(captioner, features, words + FIRST)
     np.testing.assert_allclose(evidence, 1 / LOCATIONS, atol=1e-6)
     assert np.ptp(support) == 0
-    evidence = head.evidence(captioner.encoder(features)).numpy()
-    np.testing.assert_allclose(evidence, 0.5, atol=1e-6)
+    for evidence in head.evidence(captioner.encoder(features)):
+        np.testing.assert_allclose(evidence, 0.5, atol=1e-6)
 
 
 def test_the_same_seed_learns_the_same():
@@ -199,6 +199,45 @@ def test_captions_may_share_images():
     wanted = 0.5 * (counts * (places * log_alpha.mean(0)).sum(-1)).sum(-1)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     assert (wanted < 0).any()
+
+
+# ------------------------------------------------------------------------- ranking
+
+
+def test_evidence_of_the_image_and_of_each_location():
+    """Worked out by hand; how a search uses it, its plain twin knows."""
+    captioner = captioner_of(sharpness=2.0)
+    head = told(captioner)
+    features, _, _ = shown(5)
+    has, shows = head.evidence(captioner.encoder(tf.constant(features)))
+    logits = 4.0 * np.maximum(features, 0)[..., : len(WORDS)].astype(float) - 4.0
+    mean = np.log(np.mean(np.exp(2.0 * logits), axis=1)) / 2.0
+    said = slice(FIRST, FIRST + len(WORDS))
+    np.testing.assert_allclose(has[:, said], 1 / (1 + np.exp(-mean)), atol=1e-5)
+    near = np.einsum("ml,blv->bmv", spread(captioner.grid), logits)
+    np.testing.assert_allclose(shows[..., said], 1 / (1 + np.exp(-near)), atol=1e-5)
+
+
+def test_a_word_counts_for_less_where_it_is_not_looked_for():
+    """The image has both words; beams that say both differ in where they look only."""
+    captioner = captioner_of()
+    head = told(captioner)
+    features, words, places = shown(8)
+    evidence = head.evidence(captioner.encoder(tf.constant(features)))
+    end = np.full((8, 1), EOS)
+    tokens = np.concatenate([words + FIRST, end], axis=1)[None].repeat(4, axis=0)
+    elsewhere = [
+        next(i for i in range(LOCATIONS) if i not in pair) for pair in places.tolist()
+    ]
+    looks = np.zeros((4, 8, 3), "int32")  # for <eos> at the first, and it counts not
+    looks[0, :, :2] = looks[3, :, :2] = places
+    looks[1, :, 0], looks[1, :, 1] = places[:, 0], elsewhere
+    looks[2, :, :2] = np.array(elsewhere)[:, None]
+    looks[3, :, 2] = elsewhere
+    beams = types.SimpleNamespace(tokens=tf.constant(tokens, tf.int32), locations=looks)
+    both, one, none, same = head.score(beams, evidence, 2.0).numpy()
+    assert (both > one + 0.05).all() and (one > none + 0.05).all()
+    np.testing.assert_array_equal(both, same)
 
 
 # ------------------------------------------------------------------------ teaching
