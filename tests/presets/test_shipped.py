@@ -53,6 +53,8 @@ def test_flickr8k_hard_needs_no_download(tmp_path, capsys, monkeypatch):
     captioner = ShowAttendTell.from_preset("flickr8k_hard")
     assert said and set(said.split()) <= set(captioner.vocabulary.words)
     assert captioner.grid == (7, 7) and captioner.options().attention == "argmax"
+    # All that it says it has to look for.
+    assert not captioner.network.decoder.initial_state.sees_image
     # As the photographs it learned from were.
     assert captioner.encoder.resize_mode == "squash"
     assert cli.main(["explain", photo, "--caption", f"{said} zyzzyva", "--json"]) == 0
