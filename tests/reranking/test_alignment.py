@@ -14,6 +14,7 @@ from sat_tf.reranking.alignment import Alignment
 from sat_tf.vocabulary import EOS, PAD
 
 SIZE, LOCATIONS = 6, 4
+GRID = (1, 4)  # where a cell at the end counts otherwise for its neighbour than it does
 FIRST = 3  # id of the first of `WORDS`
 
 
@@ -46,7 +47,7 @@ class Inputs:
 
 def captioner_of(dtype="float32", hidden_size=SIZE, **options):
     rerankers = [Alignment(hidden_size, **options)]
-    return toy("soft", size=SIZE, dtype=dtype, rerankers=rerankers)
+    return toy("soft", grid=GRID, size=SIZE, dtype=dtype, rerankers=rerankers)
 
 
 def told(captioner):
