@@ -156,7 +156,7 @@ def test_no_words_left():
         Vocabulary(["dog"]).id_of("cat")
 
 
-@pytest.mark.parametrize("size", [-1, 0, 3])
+@pytest.mark.parametrize("size", [-1, 0, 1, 2, 3])
 def test_no_room_for_words(size):
     with pytest.raises(ValueError, match=f"of 4 or more. Received: one of {size}"):
         Vocabulary.from_captions(["a dog runs"], max_size=size)

@@ -14,7 +14,7 @@ from sat_tf.reranking.alignment import Alignment
 from sat_tf.vocabulary import EOS, PAD
 
 SIZE, LOCATIONS = 6, 4
-GRID = (1, 4)  # where a cell at the end counts otherwise for its neighbour than it does
+GRID = (1, 4)  # in a square of four, how cells count for each other is symmetric
 FIRST = 3  # id of the first of `WORDS`
 
 
