@@ -5,12 +5,14 @@ import tensorflow as tf
 
 from sat_tf import reranking
 from sat_tf.decoding import DecodingOptions, explain, generate, selector
-from sat_tf.estimators import ESTIMATORS
+from sat_tf.estimators import ESTIMATORS, Estimator
+from sat_tf.model.encoder import Encoder
 from sat_tf.model.network import Network
 from sat_tf.presets import storage
 from sat_tf.presets.configuration import Configured
+from sat_tf.reranking.base import made_rerankers
 from sat_tf.runtime import replicas
-from sat_tf.runtime.ranges import Rate, Share, Weight, check
+from sat_tf.runtime.ranges import Rate, Share, Weight, check, check_made
 from sat_tf.training_step import logs, objective, updates
 from sat_tf.training_step.keras_habits import KerasHabits
 from sat_tf.vocabulary import Vocabulary
@@ -45,7 +47,8 @@ class ShowAttendTell(KerasHabits, Configured, keras.Model):
         output_activation: `None` as eq. 7, `"tanh"` as the authors' code.
         initial_state: an `InitialState`, or a key of `INITIAL_STATES` for its
             defaults; `from_mean` is the paper's.
-        rerankers: list of `Reranker`, those that learn something of this captioner.
+        rerankers: those that learn something of this captioner, a list: each a
+            `Reranker`, or a key of `RERANKERS` for its defaults.
         dtype: policy of all but the encoder, which has its own: `float32` or
             `mixed_bfloat16` (weights, softmax, likelihoods and score terms stay
             float32); by default Keras' global one.
@@ -73,6 +76,7 @@ class ShowAttendTell(KerasHabits, Configured, keras.Model):
         super().__init__(autocast=False, **kwargs)
         if not isinstance(vocabulary, Vocabulary):
             vocabulary = Vocabulary(vocabulary)
+        check_made("encoder", encoder, Encoder)
         self.vocabulary = vocabulary
         self.network = Network(
             len(vocabulary),
@@ -86,13 +90,11 @@ class ShowAttendTell(KerasHabits, Configured, keras.Model):
             initial_state=initial_state,
             dtype=self.dtype_policy,
         )
-        if isinstance(estimator, str):
-            estimator = ESTIMATORS[estimator]()
-        self._build_estimator(estimator)
-        self.estimator = estimator
+        self.estimator = ESTIMATORS.made(estimator, Estimator)
+        self._build_estimator(self.estimator)
         self.seeds = keras.random.SeedGenerator(name="seeds")
         # Last: all else starts, and draws, as it would without them.
-        self.rerankers = list(rerankers)
+        self.rerankers = made_rerankers(rerankers)
         for reranker in self.rerankers:
             if not reranker.built:
                 reranker.dtype_policy = self.dtype_policy
@@ -176,6 +178,7 @@ class ShowAttendTell(KerasHabits, Configured, keras.Model):
         Raises:
             ValueError: the optimizer was built before the estimator's weights were.
         """
+        estimator = ESTIMATORS.made(estimator, Estimator)
         if estimator is self.estimator:
             return
         self._build_estimator(estimator)

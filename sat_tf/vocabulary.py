@@ -3,7 +3,9 @@
 import collections
 import itertools
 import re
+import reprlib
 import unicodedata
+from collections.abc import Collection
 
 PAD, EOS, UNK = 0, 1, 2
 SPECIAL = ("<pad>", "<eos>", "<unk>")
@@ -120,6 +122,13 @@ class Vocabulary:
     """
 
     def __init__(self, words):
+        listed = isinstance(words, Collection) and not isinstance(words, str)
+        if not listed or not all(isinstance(word, str) for word in words):
+            raise ValueError(
+                "Expected a list of words, each a text. "
+                f"Received: words={reprlib.repr(words)}. From captions, "
+                "Vocabulary.from_captions makes one."
+            )
         clash = sorted(set(words) & set(SPECIAL))
         if clash or len(set(words)) != len(words):
             raise ValueError(

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from sat_tf.runtime.ranges import Share, check
+from sat_tf.runtime.registry import Registry
 
 
 class InitialState(keras.layers.Layer):
@@ -102,7 +103,7 @@ class Learned(InitialState):
         return tf.ones_like(annotations[:, 0, :1])
 
 
-INITIAL_STATES = {"from_mean": FromMean, "learned": Learned}
+INITIAL_STATES = Registry("initial_state", from_mean=FromMean, learned=Learned)
 
 
 def make_initial_state(initial_state, dtype=None):
@@ -112,13 +113,7 @@ def make_initial_state(initial_state, dtype=None):
     """
     if isinstance(initial_state, dict):
         initial_state = keras.saving.deserialize_keras_object(initial_state)
-    if isinstance(initial_state, InitialState):
-        if dtype is not None and not initial_state.built:
-            initial_state.dtype_policy = dtype
-        return initial_state
-    if initial_state not in INITIAL_STATES:
-        raise ValueError(
-            f"Expected initial_state to be one of {', '.join(INITIAL_STATES)}. "
-            f"Received: initial_state={initial_state!r}. Choose one of them."
-        )
-    return INITIAL_STATES[initial_state](dtype=dtype, name="initial_state")
+    initial_state = INITIAL_STATES.made(initial_state, InitialState)
+    if dtype is not None and not initial_state.built:
+        initial_state.dtype_policy = dtype
+    return initial_state

@@ -2,6 +2,8 @@
 
 import keras
 
+from sat_tf.reranking import RERANKERS
+
 
 class Reranker(keras.layers.Layer):
     """A second opinion on the finished beams of an image.
@@ -24,6 +26,10 @@ class Reranker(keras.layers.Layer):
     own; they stay as they are made."""
     strength = 1.0
     """How much it counts unless told otherwise; what 0 and 1 mean, `score` says."""
+
+    def __init__(self, **kwargs):
+        # Weights are saved by name, and Keras' own names count upwards.
+        super().__init__(**{"name": type(self).__name__.lower(), **kwargs})
 
     @classmethod
     def summary(cls):
@@ -113,3 +119,24 @@ class Reranker(keras.layers.Layer):
             strength: a number, by which its opinion counts.
         """
         raise NotImplementedError
+
+
+def made_rerankers(rerankers):
+    """A captioner's rerankers: each is a `Reranker`, or a name in `RERANKERS`.
+
+    Raises:
+        ValueError: it is no such list, or one of them comes twice.
+    """
+    if not isinstance(rerankers, (list, tuple)):
+        raise ValueError(
+            "Expected rerankers to be a list. "
+            f"Received: rerankers={rerankers!r}. Put them in brackets."
+        )
+    every = [RERANKERS.made(each, Reranker) for each in rerankers]
+    kinds = [type(each) for each in every]
+    if len(set(kinds)) != len(kinds):
+        raise ValueError(
+            "Expected rerankers of different kinds. Received: "
+            f"{', '.join(kind.__name__ for kind in kinds)}. Leave out the second."
+        )
+    return every

@@ -75,6 +75,25 @@ def check(kind, **values):
         checked(name, value, kind)
 
 
+def check_made(name, value, base, names=()):
+    """Raises `ValueError` unless the value is an object of a class.
+
+    Args:
+        name: of the value, for the message.
+        base: the class.
+        names: what may be given instead of an object, for the message.
+    """
+    if not isinstance(value, base):
+        kind = base.__name__
+        article = "an" if kind[0] in "AEIOU" else "a"
+        named = f", or one of {', '.join(names)}" if names else ""
+        advice = "Choose one of them." if names else f"Make one: {kind}(...)."
+        raise ValueError(
+            f"Expected {name} to be {article} {kind}{named}. "
+            f"Received: {name}={value!r}. {advice}"
+        )
+
+
 def check_choice(name, value, allowed):
     """Raises `ValueError` unless the value is one of the allowed."""
     if value not in allowed:

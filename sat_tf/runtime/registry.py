@@ -4,6 +4,8 @@ import importlib
 import inspect
 from collections.abc import Mapping
 
+from sat_tf.runtime.ranges import check_made
+
 
 class Registry(Mapping):
     """A name -> the class or function it stands for.
@@ -35,6 +37,22 @@ class Registry(Mapping):
             module, _, attribute = home.partition(":")
             home = getattr(importlib.import_module(module), attribute)
         return home
+
+    def made(self, value, base, **options):
+        """An object: `value` itself, or of that name one with its defaults.
+
+        Args:
+            value: a `base`, or the name of an entry.
+            base: the class that all entries are of.
+            **options: what an entry is made with, where a name is given.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        if isinstance(value, str):
+            return self[value](**options)
+        check_made(self.kind, value, base, self)
+        return value
 
     def __contains__(self, name):
         return name in self._homes

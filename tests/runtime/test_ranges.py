@@ -9,7 +9,7 @@ from sat_tf.estimators import ESTIMATORS
 from sat_tf.model.attention import Attention
 from sat_tf.model.decoder import Decoder
 from sat_tf.model.encoder import Encoder
-from sat_tf.model.initial_state import FromMean
+from sat_tf.model.initial_state import INITIAL_STATES, FromMean
 from sat_tf.reranking import RERANKERS
 from sat_tf.runtime import ranges
 
@@ -52,7 +52,7 @@ def decoder(**options):
 
 def captioner(**options):
     encoder = Encoder("none", features_shape=(1, 2, 3))
-    return ShowAttendTell(["a"], encoder=encoder, **options)
+    return ShowAttendTell(**{"vocabulary": ["a"], "encoder": encoder, **options})
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,58 @@ def captioner(**options):
 def test_constructors_refuse_what_makes_no_sense(make, options, said):
     with pytest.raises(ValueError, match=said):
         make(**options)
+
+
+ALIGNMENT, RLOO = RERANKERS["alignment"], ESTIMATORS["rloo"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"encoder": "vgg19"}, "encoder to be an Encoder. Received: encoder='vgg19'"),
+        ({"encoder": Encoder}, "encoder to be an Encoder. Received: encoder=<class"),
+        ({"encoder": keras.Sequential()}, "encoder to be an Encoder. Received"),
+        ({"estimator": None}, "estimator to be an Estimator, or one of soft"),
+        ({"estimator": RLOO}, "estimator to be an Estimator, or one of soft"),
+        ({"estimator": "rlo"}, "estimator to be one of soft, reinforce"),
+        ({"initial_state": 1}, "initial_state to be an InitialState, or one of"),
+        ({"initial_state": ["learned"]}, "to be an InitialState, or one of from_mean"),
+        ({"initial_state": "mean"}, "initial_state to be one of from_mean, learned"),
+        ({"rerankers": "alignment"}, "rerankers to be a list. Received"),
+        ({"rerankers": {"alignment": 3}}, "rerankers to be a list. Received"),
+        ({"rerankers": None}, "rerankers to be a list. Received: rerankers=None"),
+        ({"rerankers": ["align"]}, "reranker to be one of alignment, consensus"),
+        ({"rerankers": [ALIGNMENT]}, "reranker to be a Reranker, or one of alignment"),
+        ({"rerankers": ["alignment", ALIGNMENT()]}, "kinds. Received: Alignment, Al"),
+        ({"vocabulary": None}, "Expected a list of words, each a text. Received"),
+        ({"vocabulary": "a.txt"}, "Expected a list of words, each a text. Received"),
+        ({"vocabulary": [1, 2]}, "Expected a list of words, each a text. Received"),
+    ],
+    ids=str,
+)
+def test_captioners_refuse_parts_of_another_kind(options, said):
+    with pytest.raises(ValueError, match=said):
+        captioner(**options)
+
+
+def test_parts_by_name_are_as_if_made_with_their_defaults():
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(1)
+    named = captioner(
+        estimator="rloo", initial_state="learned", rerankers=("alignment", "detection")
+    )
+    keras.utils.clear_session()  # which names things anew
+    keras.utils.set_random_seed(1)
+    made = captioner(
+        estimator=RLOO(),
+        initial_state=INITIAL_STATES["learned"](),
+        rerankers=[ALIGNMENT(), RERANKERS["detection"]()],
+    )
+    config = named.get_config()
+    assert config == made.get_config()
+    assert ShowAttendTell.from_config(config).get_config() == config
+    for one, other in zip(named.weights, made.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(
