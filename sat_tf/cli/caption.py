@@ -8,7 +8,7 @@ import sys
 import textwrap
 
 from sat_tf.cli import arguments, paths
-from sat_tf.runtime import files, imports, interrupts
+from sat_tf.runtime import cores, files, imports, interrupts
 from sat_tf.runtime.tracing import untraced
 
 STOPPED = "What was printed is whole; repeat the command with the images left."
@@ -58,12 +58,14 @@ def run(args):
     from sat_tf.captioner import ShowAttendTell
     from sat_tf.decoding.files import caption_files
 
+    at_once = cores.one_core_each()
     captioner = ShowAttendTell.from_preset(
         args.model, encoder_weights=args.encoder_weights
     )
     options = captioner.options(**arguments.decoding_options(args))
+    images = paths.read(args.images)
     outcomes = caption_files(
-        captioner, paths.read(args.images), options, seed=args.seed
+        captioner, images, options, seed=args.seed, at_once=at_once
     )
     printing = _json_array(captioner.grid) if args.json else _lines()
     total = paths.count(args.images)

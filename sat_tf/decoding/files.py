@@ -13,9 +13,6 @@ from sat_tf.decoding import generate
 
 # Of images in one batch: as fast as 32, and the first captions come sooner.
 _BATCH_SIZE = 8
-# At work at once: while one waits for a file, or for what one core has to do alone,
-# the others keep the processor busy.
-_BATCHES = 3
 
 
 class Outcome(NamedTuple):
@@ -31,7 +28,7 @@ class Outcome(NamedTuple):
     """Why nothing was."""
 
 
-def caption_files(captioner, paths, options, *, seed=None):
+def caption_files(captioner, paths, options, *, seed=None, at_once=1):
     """Captions image files as they come: the next are read while these are captioned.
 
     Args:
@@ -42,17 +39,20 @@ def caption_files(captioner, paths, options, *, seed=None):
         options: `DecodingOptions`.
         seed: as in `generate`. What is drawn for an image depends on its index among
             all paths: a file that cannot be read keeps its index.
+        at_once: batches that can be computed at once. One more is at work: while one
+            waits for a file, the others keep the processor busy.
 
     Yields:
         an `Outcome` of every path, in order.
     """
     work = functools.partial(_captioned, captioner, options, generate.as_seed(seed))
     begun, first = collections.deque(), 0
-    with concurrent.futures.ThreadPoolExecutor(_BATCHES) as pool:
+    at_work = at_once + 1
+    with concurrent.futures.ThreadPoolExecutor(at_work) as pool:
         for batch in _batches(paths, _BATCH_SIZE):
             begun.append(pool.submit(work, batch, first))
             first += len(batch)
-            while len(begun) > (_BATCHES if batch else 0):
+            while len(begun) > (at_work if batch else 0):
                 yield from begun.popleft().result()
 
 

@@ -1,8 +1,9 @@
 """Requests that wait for the graph run through it together.
 
-While one batch runs, the requests that arrive wait; when it is done, they are the next
-batch. A lone request waits for nobody. There is no timer to tune, and no thread sits
-waiting on behalf of a request.
+While batches run, one on each core, the requests that arrive wait; when one is done,
+they are the next, or its core's share of them. A lone request waits for nobody, and if
+it has several rows, these are shared as well. There is no timer to tune, and no thread
+sits waiting on behalf of a request.
 
 `tf.nondifferentiable_batch_function` joins calls too, but blocks a thread for each.
 With 32 clients, a trivial request cost the server 2.2 ms of processor time that way
@@ -21,48 +22,93 @@ from sat_tf.serving import observing
 class Batcher:
     """Joins concurrent calls of one function; lives on one event loop."""
 
-    def __init__(self, function, max_rows, name):
+    def __init__(self, function, max_rows, name, at_once=1):
         """Wrap `function`, from arrays to arrays by name with the batch as axis 0.
 
-        At most `max_rows` rows run at once; with 1, every call runs alone, whatever
-        its size. `name` labels the metric of batch sizes.
+        Up to `at_once` batches run at once, of `max_rows` rows in all unless a single
+        call has more; with 1, every call runs alone, whatever its size. Otherwise small
+        calls run together, and large ones in several batches. `name` labels the metric
+        of batch sizes.
         """
-        self._function, self._max_rows = function, max_rows
+        self._function, self._max_rows, self._at_once = function, max_rows, at_once
         self._rows = observing.BATCH_ROWS.labels(name)
         self._waiting = collections.deque()
-        self._runner = None
+        self._running = {}  # task -> its rows
 
     async def __call__(self, inputs):
         """Run `inputs`, with others if others are waiting; returns the outputs."""
-        future = asyncio.get_running_loop().create_future()
+        parts = self._parts(inputs)
+        if len(parts) > 1:
+            outputs = await asyncio.gather(*map(self._answered, parts))
+            if all(map(_match, parts, outputs)):
+                return {k: np.concatenate([o[k] for o in outputs]) for k in outputs[0]}
+        return await self._answered(inputs)
+
+    def _parts(self, inputs):
+        """Cut a call of several rows into a part for each batch that there may be.
+
+        Each has two rows or more: of one it could not be told whether an output has a
+        row for each, or one for all.
+        """
+        number = min(self._at_once, _n_rows(inputs) // 2)
+        if number < 2 or self._max_rows == 1:
+            return [inputs]
+        parts = {name: np.array_split(x, number) for name, x in inputs.items()}
+        return [{name: parts[name][i] for name in parts} for i in range(number)]
+
+    async def _answered(self, inputs):
+        """Wait for the outputs of a call, or of a part of one."""
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
         self._waiting.append((inputs, future))
-        if self._runner is None:
-            self._runner = asyncio.create_task(self._run_all())
+        loop.call_soon(self._start)  # when those who come with it are here
         return await future
 
-    async def _run_all(self):
-        """Run batch after batch until nobody waits."""
-        while self._waiting:
-            calls = self._take()
-            results = await asyncio.to_thread(
-                self._run, [inputs for inputs, _ in calls]
-            )
-            for (_, future), result in zip(calls, results, strict=True):
-                if future.cancelled():
-                    continue
-                if isinstance(result, Exception):
-                    future.set_exception(result)
-                else:
-                    future.set_result(result)
-        self._runner = None
+    def _start(self):
+        """Start as many batches as may run beside those that run already."""
+        while len(self._running) < self._at_once and (calls := self._take()):
+            task = asyncio.create_task(self._answer(calls))
+            self._running[task] = sum(_n_rows(inputs) for inputs, _ in calls)
+            task.add_done_callback(self._end)
+
+    def _end(self, task):
+        """Give the room of a batch to those who wait."""
+        del self._running[task]
+        self._start()
 
     def _take(self):
-        """Take the calls of the next batch off the queue, in their order."""
-        calls, room = [], self._max_rows
-        while self._waiting and (not calls or 0 < _n_rows(self._waiting[0][0]) <= room):
+        """Take the calls of the next batch off the queue, in their order.
+
+        It is its share of all rows, those of the batches that run among them: so these
+        end, and are followed by others, at different times and are about as large.
+        """
+        running = sum(self._running.values())
+        free = self._max_rows - running
+        waiting = sum(_n_rows(inputs) for inputs, _ in self._waiting)
+        share = -(-(running + waiting) // self._at_once)
+        calls, taken = [], 0
+        while self._waiting:
+            rows = _n_rows(self._waiting[0][0])
+            if calls:
+                fits = 0 < rows and taken + rows <= min(free, share)
+            else:
+                fits = rows <= free or not self._running
+            if not fits:
+                break
             calls.append(self._waiting.popleft())
-            room -= max(1, _n_rows(calls[-1][0]))
+            taken += rows
         return calls
+
+    async def _answer(self, calls):
+        """Run a batch and tell its callers."""
+        results = await asyncio.to_thread(self._run, [inputs for inputs, _ in calls])
+        for (_, future), result in zip(calls, results, strict=True):
+            if future.cancelled():
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
 
     def _run(self, batch):
         """Run the inputs of several calls; gives outputs or an exception for each."""
@@ -76,7 +122,7 @@ class Batcher:
         joined = {name: np.concatenate([b[name] for b in batch]) for name in batch[0]}
         ends = np.cumsum([_n_rows(inputs) for inputs in batch])
         outputs = self._function(joined)
-        if {len(array) for array in outputs.values()} != {ends[-1]}:
+        if not _match(joined, outputs):
             raise ValueError("the outputs cannot be told apart")
         self._rows.observe(ends[-1])
         parts = {name: np.split(outputs[name], ends[:-1]) for name in outputs}
@@ -89,6 +135,11 @@ class Batcher:
             return error
         self._rows.observe(_n_rows(inputs))
         return outputs
+
+
+def _match(inputs, outputs):
+    """Whether there is a row of every output for each row of input."""
+    return {len(array) for array in outputs.values()} == {_n_rows(inputs)}
 
 
 def _n_rows(inputs):

@@ -20,9 +20,12 @@ _log = logging.getLogger(__name__)
 class Repository:
     """The models under a folder, their newest versions loaded, kept up to date."""
 
-    def __init__(self, root):
-        """Look at `root`: a folder of models, or one model's folder of versions."""
-        self.root = pathlib.Path(root).absolute()
+    def __init__(self, root, at_once=1):
+        """Look at `root`: a folder of models, or one model's folder of versions.
+
+        Up to `at_once` batches of a signature run at once.
+        """
+        self.root, self._at_once = pathlib.Path(root).absolute(), at_once
         self._models = {}  # name -> Servable; a request takes it in one look-up
         self._states = {}  # (name, version) -> (state, error message)
         self._failed = {}  # (name, version) -> what the folder looked like
@@ -59,7 +62,7 @@ class Repository:
             return False  # nothing has changed since it failed
         self._states[key] = ("LOADING", "")
         try:
-            servable = Servable(name, path)
+            servable = Servable(name, path, self._at_once)
             servable.warm()
         except Exception as error:  # a broken version must not end the good one
             self._failed[key] = look

@@ -22,13 +22,16 @@ _log = logging.getLogger(__name__)
 class Servable:
     """One loaded version of one model."""
 
-    def __init__(self, name, path):
-        """Load the SavedModel in `path`, a pathlib.Path named by a version number."""
+    def __init__(self, name, path, at_once=1):
+        """Load the SavedModel in `path`, a pathlib.Path named by a version number.
+
+        Up to `at_once` batches of a signature run at once.
+        """
         self.name, self.version = name, int(path.name)
         self.path = path
         self._model = tf.saved_model.load(str(path), tags=["serve"])
         self._signatures = {
-            key: _Signature(function, name)
+            key: _Signature(function, name, at_once)
             for key, function in self._model.signatures.items()
         }
         self.preprocessing = _preprocessing(path)
@@ -123,7 +126,7 @@ class Servable:
 class _Signature:
     """A signature as a function of NumPy arrays, and a `Batcher` in front of it."""
 
-    def __init__(self, function, model_name):
+    def __init__(self, function, model_name, at_once):
         specs = function.structured_input_signature[1]
         self.specs = {name: _spec(spec) for name, spec in specs.items()}
         self.outputs = {
@@ -132,7 +135,7 @@ class _Signature:
         self._function = function
         self._joins = self._can_batch()
         max_rows = screening.MAX_IMAGES if self._joins else 1
-        self._batcher = Batcher(self, max_rows, model_name)
+        self._batcher = Batcher(self, max_rows, model_name, at_once)
 
     async def answer(self, inputs):
         """Run arrays by input name, together with other callers' where possible."""

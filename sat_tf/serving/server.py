@@ -9,6 +9,7 @@ import socket
 
 import uvicorn
 
+from sat_tf.runtime import cores
 from sat_tf.serving import observing, threads
 
 _DRAIN_SECONDS = 30
@@ -57,7 +58,7 @@ def load(root):
     """Load the newest version of every model under `root` into a `Repository`."""
     from sat_tf.serving.repository import Repository
 
-    repository = Repository(root)
+    repository = Repository(root, cores.one_core_each())
     repository.refresh()
     if not repository.loaded():
         raise ValueError(

@@ -4,27 +4,31 @@ import concurrent.futures
 import threading
 
 import numpy as np
+import pytest
 from small_captioner import small_captioner
 
 from sat_tf.decoding import files, generate
 
 
-def outcomes_of(paths, monkeypatch, work):
+def outcomes_of(paths, monkeypatch, work, at_once=2):
     """What comes of paths whose batches are `work`ed on, and of nothing else."""
     monkeypatch.setattr(files, "_captioned", work)
-    return files.caption_files(None, paths, None, seed=17)
+    return files.caption_files(None, paths, None, seed=17, at_once=at_once)
 
 
-def test_batches_are_at_work_at_once_and_come_in_order(monkeypatch):
-    together = threading.Barrier(files._BATCHES, timeout=60)
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_one_batch_more_than_can_be_computed_is_at_work_and_all_come_in_order(
+    monkeypatch, at_once
+):
+    together = threading.Barrier(at_once + 1, timeout=60)
 
     def work(captioner, options, seed, paths, first):
         if paths:
             together.wait()
         return [(path, first + i) for i, path in enumerate(paths)]
 
-    number = 2 * files._BATCHES * files._BATCH_SIZE
-    outcomes = list(outcomes_of(range(number), monkeypatch, work))
+    number = 2 * (at_once + 1) * files._BATCH_SIZE
+    outcomes = list(outcomes_of(range(number), monkeypatch, work, at_once))
     assert outcomes == [(i, i) for i in range(number)]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -99,3 +100,123 @@ def test_outputs_without_a_row_per_input_are_never_split():
         return await asyncio.gather(*(batcher({"x": call}) for call in calls))
 
     assert [result["y"].tolist() for result in asyncio.run(both())] == [[3], [3], [9]]
+
+
+class Meeting:
+    """Doubles `x` once so many batches are inside at the same time."""
+
+    def __init__(self, number):
+        self.barrier = threading.Barrier(number, timeout=5)
+        self.batches = []
+
+    def __call__(self, inputs):
+        self.batches.append(inputs["x"].tolist())
+        self.barrier.wait()
+        return {"y": 2 * inputs["x"]}
+
+
+def together(function, at_once, *calls, max_rows=32):
+    """Call a batcher with all of `calls` at once: their answers."""
+
+    async def all_at_once():
+        batcher = Batcher(function, max_rows, "test", at_once)
+        calls_of = (batcher({"x": np.array(call)}) for call in calls)
+        return await asyncio.gather(*calls_of, return_exceptions=True)
+
+    results = asyncio.run(all_at_once())
+    return [r if isinstance(r, Exception) else r["y"].tolist() for r in results]
+
+
+@pytest.mark.parametrize("at_once", [2, 3])
+def test_those_who_come_together_are_shared_between_the_cores(at_once):
+    function = Meeting(at_once)
+    answers = together(function, at_once, *([n] for n in range(6)))
+    assert answers == [[2 * n] for n in range(6)]
+    assert {len(batch) for batch in function.batches} == {6 // at_once}
+
+
+@pytest.mark.parametrize(("rows", "sizes"), [(6, [3, 3]), (5, [2, 3]), (4, [2, 2])])
+def test_a_call_of_several_rows_is_shared_too(rows, sizes):
+    function = Meeting(2)
+    (answer,) = together(function, 2, list(range(rows)))
+    assert answer == [2 * n for n in range(rows)]
+    assert sorted(len(batch) for batch in function.batches) == sizes
+
+
+def test_a_batch_takes_its_share_of_those_that_run_as_well():
+    sizes, go = [], threading.Semaphore(0)
+
+    def waits(inputs):
+        sizes.append(len(inputs["x"]))
+        go.acquire(timeout=5)
+        return {"y": 2 * inputs["x"]}
+
+    async def one_then_many():
+        batcher = Batcher(waits, 32, "test", 2)
+
+        async def call(number, running):
+            calls = (batcher({"x": np.array([n])}) for n in range(number))
+            tasks = [asyncio.create_task(each) for each in calls]
+            while len(sizes) < running:
+                await asyncio.sleep(0.01)
+            return tasks
+
+        tasks = await call(2, running=2)  # one on each core
+        tasks += await call(11, running=2)
+        go.release()  # one of them ends: 11 wait, and 1 runs
+        tasks += await call(0, running=3)
+        go.release(10)
+        await asyncio.gather(*tasks)
+
+    asyncio.run(one_then_many())
+    assert sizes[:3] == [1, 1, 6]
+    assert sum(sizes) == 13
+
+
+def test_all_batches_together_have_at_most_so_many_rows():
+    inside, most, lock = [0], [0], threading.Lock()
+
+    def counted(inputs):
+        with lock:
+            inside[0] += len(inputs["x"])
+            most[0] = max(most[0], inside[0])
+        time.sleep(0.01)
+        with lock:
+            inside[0] -= len(inputs["x"])
+        return {"y": 2 * inputs["x"]}
+
+    calls = [[1], [2, 3], [4, 5, 6], [7, 8], [9], [10, 11, 12, 13], [14, 15]]
+    answers = together(counted, 3, *calls, max_rows=4)
+    assert answers == [[2 * n for n in call] for call in calls]
+    assert most[0] <= 4
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+@pytest.mark.parametrize("place", range(3))
+def test_only_the_call_that_fails_is_told_however_many_run(at_once, place):
+    calls = [[1, 2], [3], [4, 5, 6]]
+    calls[place] = [*calls[place][1:], 13]
+    function = Double()
+    function.go.set()
+    answers = together(function, at_once, *calls)
+    assert str(answers.pop(place)) == "unlucky"
+    calls.pop(place)
+    assert answers == [[2 * n for n in call] for call in calls]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_outputs_without_a_row_per_input_are_of_the_whole_call(at_once):
+    def total(inputs):
+        return {"y": inputs["x"].sum(keepdims=True)}
+
+    answers = together(total, at_once, [1, 2], [3], [4, 5, 6])
+    assert answers == [[3], [3], [15]]
+
+
+@pytest.mark.parametrize(("call", "max_rows"), [([1, 2, 3, 4], 1), ([1, 2, 3], 32)])
+def test_no_call_is_cut_where_nobody_may_join_it_nor_into_single_rows(call, max_rows):
+    function = Double()
+    function.go.set()
+    answers = together(function, 2, call, [5], max_rows=max_rows)
+    assert answers == [[2 * n for n in call], [10]]
+    assert sorted(function.batches) == [call, [5]]
