@@ -22,15 +22,16 @@ from sat_tf.serving import observing
 class Batcher:
     """Joins concurrent calls of one function; lives on one event loop."""
 
-    def __init__(self, function, max_rows, name, at_once=1):
+    def __init__(self, function, max_rows, name, *, at_once=1, joins=True):
         """Wrap `function`, from arrays to arrays by name with the batch as axis 0.
 
         Up to `at_once` batches run at once, of `max_rows` rows in all unless a single
-        call has more; with 1, every call runs alone, whatever its size. Otherwise small
-        calls run together, and large ones in several batches. `name` labels the metric
-        of batch sizes.
+        call has more. Small calls run together, and large ones in several batches;
+        without `joins` each is a batch of its own. `name` labels the metric of batch
+        sizes.
         """
-        self._function, self._max_rows, self._at_once = function, max_rows, at_once
+        self._function, self._max_rows = function, max_rows
+        self._at_once, self._joins = at_once, joins
         self._rows = observing.BATCH_ROWS.labels(name)
         self._waiting = collections.deque()
         self._running = {}  # task -> its rows
@@ -51,7 +52,7 @@ class Batcher:
         row for each, or one for all.
         """
         number = min(self._at_once, _n_rows(inputs) // 2)
-        if number < 2 or self._max_rows == 1:
+        if number < 2 or not self._joins:
             return [inputs]
         parts = {name: np.array_split(x, number) for name, x in inputs.items()}
         return [{name: parts[name][i] for name in parts} for i in range(number)]
@@ -90,7 +91,8 @@ class Batcher:
         while self._waiting:
             rows = _n_rows(self._waiting[0][0])
             if calls:
-                fits = 0 < rows and taken + rows <= min(free, share)
+                joins = self._joins and rows > 0
+                fits = joins and taken + rows <= min(free, share)
             else:
                 fits = rows <= free or not self._running
             if not fits:

@@ -134,8 +134,13 @@ class _Signature:
         }
         self._function = function
         self._joins = self._can_batch()
-        max_rows = screening.MAX_IMAGES if self._joins else 1
-        self._batcher = Batcher(self, max_rows, model_name, at_once)
+        self._batcher = Batcher(
+            self,
+            screening.MAX_IMAGES,
+            model_name,
+            at_once=at_once,
+            joins=self._joins,
+        )
 
     async def answer(self, inputs):
         """Run arrays by input name, together with other callers' where possible."""

@@ -24,12 +24,12 @@ class Double:
         return {"y": 2 * inputs["x"]}
 
 
-def run(max_rows, *calls):
+def run(max_rows, *calls, joins=True):
     """Call a batcher with all of `calls` at once: (results, batches)."""
     function = Double()
 
     async def all_at_once():
-        batcher = Batcher(function, max_rows, "test")
+        batcher = Batcher(function, max_rows, "test", joins=joins)
         tasks = [asyncio.create_task(batcher({"x": np.array(call)})) for call in calls]
         await asyncio.sleep(0.05)  # the first one runs, the others wait
         function.go.set()
@@ -57,8 +57,8 @@ def test_a_batch_has_at_most_so_many_rows_and_no_call_is_torn():
     assert all(len(batch) <= 3 or batch == [6, 7, 8, 9] for batch in batches)
 
 
-def test_with_room_for_one_every_call_runs_alone():
-    answers, batches = run(1, [1, 2], [3], [4])
+def test_where_nobody_may_join_every_call_runs_alone():
+    answers, batches = run(32, [1, 2], [3], [4], joins=False)
     assert answers == [[2, 4], [6], [8]]
     assert batches == [[1, 2], [3], [4]]
 
@@ -115,11 +115,11 @@ class Meeting:
         return {"y": 2 * inputs["x"]}
 
 
-def together(function, at_once, *calls, max_rows=32):
+def together(function, at_once, *calls, max_rows=32, joins=True):
     """Call a batcher with all of `calls` at once: their answers."""
 
     async def all_at_once():
-        batcher = Batcher(function, max_rows, "test", at_once)
+        batcher = Batcher(function, max_rows, "test", at_once=at_once, joins=joins)
         calls_of = (batcher({"x": np.array(call)}) for call in calls)
         return await asyncio.gather(*calls_of, return_exceptions=True)
 
@@ -152,7 +152,7 @@ def test_a_batch_takes_its_share_of_those_that_run_as_well():
         return {"y": 2 * inputs["x"]}
 
     async def one_then_many():
-        batcher = Batcher(waits, 32, "test", 2)
+        batcher = Batcher(waits, 32, "test", at_once=2)
 
         async def call(number, running):
             calls = (batcher({"x": np.array([n])}) for n in range(number))
@@ -213,10 +213,9 @@ def test_outputs_without_a_row_per_input_are_of_the_whole_call(at_once):
     assert answers == [[3], [3], [15]]
 
 
-@pytest.mark.parametrize(("call", "max_rows"), [([1, 2, 3, 4], 1), ([1, 2, 3], 32)])
-def test_no_call_is_cut_where_nobody_may_join_it_nor_into_single_rows(call, max_rows):
-    function = Double()
-    function.go.set()
-    answers = together(function, 2, call, [5], max_rows=max_rows)
+@pytest.mark.parametrize(("call", "joins"), [([1, 2, 3, 4], False), ([1, 2, 3], True)])
+def test_no_call_is_cut_where_nobody_may_join_it_nor_into_single_rows(call, joins):
+    function = Meeting(2)
+    answers = together(function, 2, call, [5], joins=joins)
     assert answers == [[2 * n for n in call], [10]]
     assert sorted(function.batches) == [call, [5]]
