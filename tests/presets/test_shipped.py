@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import socket
 
 import numpy as np
@@ -52,7 +53,7 @@ def test_flickr8k_hard_needs_no_download(tmp_path, capsys, monkeypatch):
     said = capsys.readouterr().out.removeprefix(f"{photo}: ").strip()
     captioner = ShowAttendTell.from_preset("flickr8k_hard")
     assert said and set(said.split()) <= set(captioner.vocabulary.words)
-    assert captioner.grid == (7, 7) and captioner.options().attention == "argmax"
+    assert captioner.grid == (9, 9) and captioner.options().attention == "argmax"
     # All that it says it has to look for.
     assert not captioner.network.decoder.initial_state.sees_image
     # As the photographs it learned from were.
@@ -67,6 +68,15 @@ def test_flickr8k_hard_and_its_trunk_are_small():
     folder = pathlib.Path(sat_tf.__file__).parent
     files = [*(folder / "presets" / "flickr8k_hard").iterdir()]
     assert sum(file.stat().st_size for file in files) < 25e6
+
+
+@pytest.mark.parametrize("name", ["flickr8k_hard", "scenes_hard"])
+def test_nothing_that_is_shipped_names_a_place_on_the_machine_it_was_made_on(name):
+    folder = pathlib.Path(sat_tf.__file__).parent / "presets" / name
+    for file in folder.glob("*.json"):
+        texts = re.findall(r'"(?:[^"\\]|\\.)*"', file.read_text("utf-8"))
+        assert texts
+        assert not [text for text in texts if re.match(r'"(/|~|[A-Za-z]:\\\\)', text)]
 
 
 @pytest.mark.parametrize("size", [(112, 112), (300, 200), (48, 64)])
