@@ -38,19 +38,18 @@ class Registry(Mapping):
             home = getattr(importlib.import_module(module), attribute)
         return home
 
-    def made(self, value, base, **options):
+    def made(self, value, base):
         """An object: `value` itself, or of that name one with its defaults.
 
         Args:
             value: a `base`, or the name of an entry.
             base: the class that all entries are of.
-            **options: what an entry is made with, where a name is given.
 
         Raises:
             ValueError: it is neither.
         """
         if isinstance(value, str):
-            return self[value](**options)
+            return self[value]()
         check_made(self.kind, value, base, self)
         return value
 

@@ -25,10 +25,10 @@ class Batcher:
     def __init__(self, function, max_rows, name, *, at_once=1, joins=True):
         """Wrap `function`, from arrays to arrays by name with the batch as axis 0.
 
-        Up to `at_once` batches run at once, of `max_rows` rows in all unless a single
-        call has more. Small calls run together, and large ones in several batches;
-        without `joins` each is a batch of its own. `name` labels the metric of batch
-        sizes.
+        Up to `at_once` batches run at once, of `max_rows` rows in all. Small calls run
+        together, and, if several batches run at once, large ones in parts. Without
+        `joins` each is a batch of its own. One that has more rows and is not cut runs
+        alone. `name` labels the metric of batch sizes.
         """
         self._function, self._max_rows = function, max_rows
         self._at_once, self._joins = at_once, joins
@@ -46,13 +46,15 @@ class Batcher:
         return await self._answered(inputs)
 
     def _parts(self, inputs):
-        """Cut a call of several rows into a part for each batch that there may be.
+        """Cut a call of several rows into parts that can run beside each other.
 
         Each has two rows or more: of one it could not be told whether an output has a
         row for each, or one for all.
         """
-        number = min(self._at_once, _n_rows(inputs) // 2)
-        if number < 2 or not self._joins:
+        rows = _n_rows(inputs)
+        least = -(-rows * self._at_once // self._max_rows)
+        number = min(max(self._at_once, least), rows // 2)
+        if self._at_once == 1 or not self._joins or number < 2:
             return [inputs]
         parts = {name: np.array_split(x, number) for name, x in inputs.items()}
         return [{name: parts[name][i] for name in parts} for i in range(number)]
@@ -86,7 +88,8 @@ class Batcher:
         running = sum(self._running.values())
         free = self._max_rows - running
         waiting = sum(_n_rows(inputs) for inputs, _ in self._waiting)
-        share = -(-(running + waiting) // self._at_once)
+        here = min(running + waiting, self._max_rows)
+        share = -(-here // self._at_once)
         calls, taken = [], 0
         while self._waiting:
             rows = _n_rows(self._waiting[0][0])

@@ -143,6 +143,13 @@ def test_a_call_of_several_rows_is_shared_too(rows, sizes):
     assert sorted(len(batch) for batch in function.batches) == sizes
 
 
+def test_parts_of_a_large_call_fit_beside_each_other():
+    function = Meeting(2)
+    (answer,) = together(function, 2, list(range(60)), max_rows=32)
+    assert answer == [2 * n for n in range(60)]
+    assert {len(batch) for batch in function.batches} == {15}
+
+
 def test_a_batch_takes_its_share_of_those_that_run_as_well():
     sizes, go = [], threading.Semaphore(0)
 
