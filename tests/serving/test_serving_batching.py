@@ -216,8 +216,8 @@ def test_outputs_without_a_row_per_input_are_of_the_whole_call(at_once):
     def total(inputs):
         return {"y": inputs["x"].sum(keepdims=True)}
 
-    answers = together(total, at_once, [1, 2], [3], [4, 5, 6])
-    assert answers == [[3], [3], [15]]
+    answers = together(total, at_once, [1, 2], [3], [4, 5, 6, 7])
+    assert answers == [[3], [3], [22]]
 
 
 @pytest.mark.parametrize(("call", "joins"), [([1, 2, 3, 4], False), ([1, 2, 3], True)])
