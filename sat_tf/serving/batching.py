@@ -41,7 +41,7 @@ class Batcher:
         parts = self._parts(inputs)
         if len(parts) > 1:
             outputs = await asyncio.gather(*map(self._answered, parts))
-            if all(map(_match, parts, outputs)):
+            if all(map(_match, parts, outputs)) and _alike(outputs):
                 return {k: np.concatenate([o[k] for o in outputs]) for k in outputs[0]}
         return await self._answered(inputs)
 
@@ -145,6 +145,13 @@ class Batcher:
 def _match(inputs, outputs):
     """Whether there is a row of every output for each row of input."""
     return {len(array) for array in outputs.values()} == {_n_rows(inputs)}
+
+
+def _alike(outputs):
+    """Whether rows of different parts have one shape; not so where captions are as long
+    as the longest of theirs."""
+    shapes = [{name: x.shape[1:] for name, x in each.items()} for each in outputs]
+    return all(each == shapes[0] for each in shapes)
 
 
 def _n_rows(inputs):

@@ -220,6 +220,16 @@ def test_outputs_without_a_row_per_input_are_of_the_whole_call(at_once):
     assert answers == [[3], [3], [22]]
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_rows_as_long_as_the_longest_of_a_call_are_of_the_whole_call(at_once):
+    def counted(inputs):
+        return {"y": np.arange(inputs["x"].max()) < inputs["x"][:, np.newaxis]}
+
+    (answer,) = together(counted, at_once, [1, 2, 3, 4, 5, 6])
+    assert [sum(row) for row in answer] == [1, 2, 3, 4, 5, 6]
+    assert {len(row) for row in answer} == {6}
+
+
 @pytest.mark.parametrize(("call", "joins"), [([1, 2, 3, 4], False), ([1, 2, 3], True)])
 def test_no_call_is_cut_where_nobody_may_join_it_nor_into_single_rows(call, joins):
     function = Meeting(2)
