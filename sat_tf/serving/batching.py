@@ -22,16 +22,17 @@ from sat_tf.serving import observing
 class Batcher:
     """Joins concurrent calls of one function; lives on one event loop."""
 
-    def __init__(self, function, max_rows, name, *, at_once=1, joins=True):
+    def __init__(self, function, max_rows, name, *, at_once=1, joins=True, cuts=True):
         """Wrap `function`, from arrays to arrays by name with the batch as axis 0.
 
         Up to `at_once` batches run at once, of `max_rows` rows in all. Small calls run
-        together, and, if several batches run at once, large ones in parts. Without
-        `joins` each is a batch of its own. One that has more rows and is not cut runs
-        alone. `name` labels the metric of batch sizes.
+        together where one `joins` others, and if several batches run at once, large
+        ones run in parts, where the function's outputs are such that it `cuts`. A call
+        that has more rows and is not cut runs alone. `name` labels the metric of batch
+        sizes.
         """
         self._function, self._max_rows = function, max_rows
-        self._at_once, self._joins = at_once, joins
+        self._at_once, self._joins, self._cuts = at_once, joins, joins and cuts
         self._rows = observing.BATCH_ROWS.labels(name)
         self._waiting = collections.deque()
         self._running = {}  # task -> its rows
@@ -41,7 +42,7 @@ class Batcher:
         parts = self._parts(inputs)
         if len(parts) > 1:
             outputs = await asyncio.gather(*map(self._answered, parts))
-            if all(map(_match, parts, outputs)) and _alike(outputs):
+            if all(map(_match, parts, outputs)):
                 return {k: np.concatenate([o[k] for o in outputs]) for k in outputs[0]}
         return await self._answered(inputs)
 
@@ -54,7 +55,7 @@ class Batcher:
         rows = _n_rows(inputs)
         least = -(-rows * self._at_once // self._max_rows)
         number = min(max(self._at_once, least), rows // 2)
-        if self._at_once == 1 or not self._joins or number < 2:
+        if self._at_once == 1 or not self._cuts or number < 2:
             return [inputs]
         parts = {name: np.array_split(x, number) for name, x in inputs.items()}
         return [{name: parts[name][i] for name in parts} for i in range(number)]
@@ -145,13 +146,6 @@ class Batcher:
 def _match(inputs, outputs):
     """Whether there is a row of every output for each row of input."""
     return {len(array) for array in outputs.values()} == {_n_rows(inputs)}
-
-
-def _alike(outputs):
-    """Whether rows of different parts have one shape; not so where captions are as long
-    as the longest of theirs."""
-    shapes = [{name: x.shape[1:] for name, x in each.items()} for each in outputs]
-    return all(each == shapes[0] for each in shapes)
 
 
 def _n_rows(inputs):

@@ -140,6 +140,7 @@ class _Signature:
             model_name,
             at_once=at_once,
             joins=self._joins,
+            cuts=self._can_be_cut(),
         )
 
     async def answer(self, inputs):
@@ -159,6 +160,12 @@ class _Signature:
             for spec in self.specs.values()
         ) and all(
             spec.shape and spec.shape[0] is None for spec in self.outputs.values()
+        )
+
+    def _can_be_cut(self):
+        """Rows of every part have one shape: not as long as the longest of theirs."""
+        return all(
+            spec.shape and None not in spec.shape[1:] for spec in self.outputs.values()
         )
 
     def __call__(self, inputs):

@@ -115,11 +115,12 @@ class Meeting:
         return {"y": 2 * inputs["x"]}
 
 
-def together(function, at_once, *calls, max_rows=32, joins=True):
+def together(function, at_once, *calls, max_rows=32, joins=True, cuts=True):
     """Call a batcher with all of `calls` at once: their answers."""
 
     async def all_at_once():
-        batcher = Batcher(function, max_rows, "test", at_once=at_once, joins=joins)
+        options = {"at_once": at_once, "joins": joins, "cuts": cuts}
+        batcher = Batcher(function, max_rows, "test", **options)
         calls_of = (batcher({"x": np.array(call)}) for call in calls)
         return await asyncio.gather(*calls_of, return_exceptions=True)
 
@@ -225,7 +226,7 @@ def test_rows_as_long_as_the_longest_of_a_call_are_of_the_whole_call(at_once):
     def counted(inputs):
         return {"y": np.arange(inputs["x"].max()) < inputs["x"][:, np.newaxis]}
 
-    (answer,) = together(counted, at_once, [1, 2, 3, 4, 5, 6])
+    (answer,) = together(counted, at_once, [1, 2, 3, 4, 5, 6], cuts=False)
     assert [sum(row) for row in answer] == [1, 2, 3, 4, 5, 6]
     assert {len(row) for row in answer} == {6}
 
