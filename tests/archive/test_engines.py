@@ -137,12 +137,19 @@ def parent_of(pid):
 
 
 def reader_of(path):
-    """The process that has a file open for reading, other than this one."""
-    for link in pathlib.Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):
-            pid = int(link.parts[2])
-            if pid != os.getpid() and os.readlink(link) == str(path):
-                return pid
+    """The process that has a file open for reading, other than this one.
+
+    A pipe counts its reader before that one's call of `open` returns, so it may take a
+    moment until the process has it.
+    """
+    until = time.monotonic() + own_run.TIMEOUT
+    while time.monotonic() < until:
+        for link in pathlib.Path("/proc").glob("[0-9]*/fd/*"):
+            with contextlib.suppress(OSError):
+                pid = int(link.parts[2])
+                if pid != os.getpid() and os.readlink(link) == str(path):
+                    return pid
+        time.sleep(0.1)
     raise AssertionError(f"nobody reads {path}")
 
 
