@@ -12,6 +12,7 @@ import os
 import pathlib
 
 import numpy as np
+from tqdm import tqdm
 
 from sat_tf import datasets
 from sat_tf.captioner import ShowAttendTell
@@ -80,9 +81,10 @@ def teach(
     said = _said(captioner, inputs, key, rounds, label)
     people = [[tokenise(text) for text in each] for each in split.captions]
     cider = CiderD(people)
+    images = zip(split.file_names, said, people, strict=True)
+    judged = tqdm(images, "the best of them", len(said), disable=not progress)
     taught = {
-        name: _best(captions, heard, count, cider)
-        for name, captions, heard in zip(split.file_names, said, people, strict=True)
+        name: _best(captions, heard, count, cider) for name, captions, heard in judged
     }
     return _write(out, records, taught)
 
