@@ -7,9 +7,11 @@ ways, and a small decoder that owes each of them a share says none of them well;
 teacher says it in a few.
 """
 
+import hashlib
 import json
 import os
 import pathlib
+import shutil
 
 import numpy as np
 from tqdm import tqdm
@@ -20,7 +22,7 @@ from sat_tf.datasets.image_index import ImageIndex
 from sat_tf.evaluation.cider import CiderD
 from sat_tf.evaluation.evaluate import cached_inputs, predict
 from sat_tf.runtime.caches import default_cache
-from sat_tf.runtime.files import on_disk, replacing
+from sat_tf.runtime.files import alone, on_disk, replacing
 from sat_tf.vocabulary import tokenise
 
 # Words are drawn from the softmax of log_p over this. At 1 few captions are worth
@@ -47,7 +49,8 @@ def teach(
     from it, those with the greatest CIDEr-D against people's captions. They are what it
     can say, and what people did say of this image rather than of others. Beams are
     probable and much alike; draws add words that no beam has. Images of the other
-    splits get none.
+    splits get none. A call that was interrupted goes on behind the last whole round,
+    the beams or one draw of all images, when it is repeated.
 
     Args:
         teacher: a shipped captioner's name, a run, or a saved folder.
@@ -67,8 +70,8 @@ def teach(
         how many `images` and `captions` the file has.
 
     Raises:
-        ValueError: no such teacher or data, the data have no image files, or fewer
-            beams and draws than `count`.
+        ValueError: no such teacher or data, the data have no image files, fewer beams
+            and draws than `count`, or another process is at work on the file.
     """
     out = on_disk(out, "the file of captions")
     records = _records(data, data_dir)
@@ -78,15 +81,12 @@ def teach(
     split = datasets.load(data, "train", data_dir=data_dir, cache_dir=cache_dir)
     inputs, key = cached_inputs(captioner, split, cache_dir or default_cache())
     label = f"captions by {teacher}" if progress else None
-    said = _said(captioner, inputs, key, rounds, label)
-    people = [[tokenise(text) for text in each] for each in split.captions]
-    cider = CiderD(people)
-    images = zip(split.file_names, said, people, strict=True)
-    judged = tqdm(images, "the best of them", len(said), disable=not progress)
-    taught = {
-        name: _best(captions, heard, count, cider) for name, captions, heard in judged
-    }
-    return _write(out, records, taught)
+    begun = out.with_name(f"{out.name}.{_digest(captioner, split, rounds)}")
+    with alone(begun):
+        said = _said(captioner, inputs, key, rounds, label, begun)
+        counts = _write(out, records, _best_of(split, said, count, progress))
+        shutil.rmtree(begun, ignore_errors=True)
+    return counts
 
 
 def _records(data, data_dir):
@@ -112,14 +112,33 @@ def _rounds(captioner, beam, draws):
     return [captioner.options(**searched), *[drawn] * draws]
 
 
-def _said(captioner, inputs, key, rounds, label):
-    """All captions of every image, in the order in which they were found."""
+def _digest(captioner, split, rounds):
+    """Of all that a round's captions depend on, beside its number."""
+    digest = hashlib.sha256(repr([split.fingerprint, *rounds[:2]]).encode())
+    for variable in captioner.weights:
+        digest.update(np.ascontiguousarray(variable.numpy()))
+    return digest.hexdigest()[:12]
+
+
+def _said(captioner, inputs, key, rounds, label, begun):
+    """All captions of every image, in the order in which they were found.
+
+    Each round is kept in the folder `begun`, and taken from there if it is there.
+    """
     said = [[] for _ in range(len(inputs))]
     for number, options in enumerate(rounds):
-        progress = label and f"{label}, {number + 1} of {len(rounds)}"
-        found = predict(captioner, inputs, key, options, seed=number, progress=progress)
-        for captions, caption in zip(said, found, strict=True):
-            captions += [beam.caption for beam in caption.beams]
+        kept = begun / f"{number}.json"
+        if not kept.exists():
+            progress = label and f"{label}, {number + 1} of {len(rounds)}"
+            found = predict(
+                captioner, inputs, key, options, seed=number, progress=progress
+            )
+            texts = [[beam.caption for beam in caption.beams] for caption in found]
+            with replacing(kept) as path:
+                path.write_text(json.dumps(texts), "utf-8")
+        texts = json.loads(kept.read_text("utf-8"))
+        for captions, more in zip(said, texts, strict=True):
+            captions += more
     return said
 
 
@@ -131,6 +150,15 @@ def _check(count, rounds):
             f"Expected from 1 to {most} captions, as many as the beams and the draws. "
             f"Received: captions={count}. Ask for fewer, or for more beams or draws."
         )
+
+
+def _best_of(split, said, count, progress):
+    """File name -> of what was said of the image, what people agree with most."""
+    people = [[tokenise(text) for text in each] for each in split.captions]
+    cider = CiderD(people)
+    images = zip(split.file_names, said, people, strict=True)
+    judged = tqdm(images, "the best of them", len(said), disable=not progress)
+    return {name: _best(own, heard, count, cider) for name, own, heard in judged}
 
 
 def _best(captions, people, count, cider):

@@ -11,8 +11,8 @@ from pycocoevalcap.cider.cider import Cider
 from quick_run import HARD, loaded, own_recipe
 
 from sat_tf import ShowAttendTell, cli, datasets, vocabulary
-from sat_tf.evaluation.evaluate import cached_inputs
-from sat_tf.training import building, loop
+from sat_tf.evaluation.evaluate import cached_inputs, predict
+from sat_tf.training import building, loop, teaching
 from sat_tf.training.teaching import teach
 
 ONE = {**HARD, "stages.train.epochs": 1}
@@ -138,6 +138,61 @@ def test_cached_features_of_the_images_serve_the_student_too(
     split = datasets.load(own / "taught.json", "train")
     cached_inputs(ShowAttendTell.from_preset(teacher), split, cache)
     assert list(cache.glob("*-pixels-*")) == [first]
+
+
+def test_what_was_interrupted_goes_on(teacher, tmp_path, monkeypatch):
+    """Behind the last whole round, to the same captions; other beams begin anew."""
+    asked = []
+
+    def two_rounds(*args, seed, **kwargs):
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return all_rounds(*args, seed=seed, **kwargs)
+
+    def all_rounds(*args, seed, **kwargs):
+        asked.append(seed)
+        return predict(*args, seed=seed, **kwargs)
+
+    def ask(out, **kwargs):
+        return teach(teacher, "own", out, count=2, draws=3, progress=False, **kwargs)
+
+    whole, out = tmp_path / "whole.json", tmp_path / "taught.json"
+    ask(whole)
+    monkeypatch.setattr(teaching, "predict", two_rounds)
+    with pytest.raises(KeyboardInterrupt):
+        ask(out)
+    assert asked == [0, 1] and not out.exists()
+    monkeypatch.setattr(teaching, "predict", all_rounds)
+    ask(out, beam=2)
+    assert asked == [0, 1, 0, 1, 2, 3]
+    ask(out)
+    assert asked == [0, 1, 0, 1, 2, 3, 2, 3]
+    assert out.read_bytes() == whole.read_bytes()
+    assert sorted(tmp_path.glob("*.json*")) == [out, whole]  # and nothing in between
+
+
+def test_what_another_teacher_began_is_not_taken(teacher, tmp_path, monkeypatch):
+    """Of the same name, and of other weights."""
+    out, whole = tmp_path / "taught.json", tmp_path / "whole.json"
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    def ask(out):
+        return teach(teacher, "own", out, count=2, progress=False)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(teaching, "_write", interrupted)
+        ask(out)
+    (begun,) = tmp_path.glob("taught.json.*")
+    captioner = ShowAttendTell.from_preset(teacher)
+    for variable in captioner.network.decoder.trainable_variables:
+        variable.assign(-variable)
+    captioner.save_to_preset(teacher)
+    ask(out)
+    ask(whole)
+    assert out.read_bytes() == whole.read_bytes()
+    assert [*tmp_path.glob("taught.json.*")] == [begun]  # of use to that one
 
 
 @pytest.mark.parametrize("inside", [True, False])
