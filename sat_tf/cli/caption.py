@@ -51,7 +51,8 @@ def add_arguments(parser):
 def run(args):
     """Prints each caption as soon as it is there, and draws; 1 if any image failed."""
     paths.check(args.images)
-    files.on_disk(args.figure or "", "the figure")
+    if args.figure:
+        files.file_on_disk(args.figure, "the figure")
     imports.import_keras()
     from tqdm import tqdm
 

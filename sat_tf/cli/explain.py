@@ -28,7 +28,8 @@ def add_arguments(parser):
 
 def run(args):
     """Explains, prints and draws."""
-    files.on_disk(args.figure or "", "the figure")
+    if args.figure:
+        files.file_on_disk(args.figure, "the figure")
     imports.import_keras()
     from sat_tf import images
     from sat_tf.captioner import ShowAttendTell

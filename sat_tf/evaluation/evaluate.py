@@ -61,18 +61,24 @@ def kinds_of(encoder, encode, *, mirrored=False):
         size=size,
         mode=mode,
     )
-    fingerprint = weights_fingerprint(encoder)
-    kinds = [features(encode, made_by=fingerprint)]
+    made_by = weights_fingerprint(encoder)
+    kinds = [features(encode, made_by=made_by)]
     if mirrored:
-        made_by = f"{fingerprint} mirrored"
+        made_by = f"{made_by} mirrored"
         kinds.append(features(lambda x: encode(x[:, :, ::-1]), made_by=made_by))
     return kinds
 
 
 def weights_fingerprint(encoder):
     """Of the trunk, how exactly it computes, and every weight in it."""
-    digest = hashlib.sha256(f"{encoder.trunk} {encoder.compute_dtype}".encode())
-    for variable in encoder.network.weights:
+    how = f"{encoder.trunk} {encoder.compute_dtype}"
+    return fingerprint(how, encoder.network.weights)
+
+
+def fingerprint(text, weights):
+    """Of a text and every value of some weights, as hexadecimal digits."""
+    digest = hashlib.sha256(text.encode())
+    for variable in weights:
         digest.update(np.ascontiguousarray(variable.numpy()))
     return digest.hexdigest()
 

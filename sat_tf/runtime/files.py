@@ -33,6 +33,28 @@ def on_disk(path, what):
     return pathlib.Path(path)
 
 
+def file_on_disk(path, what):
+    """The same of a file that is to be written; asked before the work begins.
+
+    Raises:
+        ValueError: it is an address or a folder, or there is no folder to write it to.
+    """
+    path = on_disk(path, what)
+    if path.is_dir():
+        raise ValueError(
+            f"Expected the name of {what}. Received: {os.fspath(path)!r}, which is a "
+            "folder. Name a file in it."
+        )
+    above = next(each for each in path.absolute().parents if each.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+        reason = "may not be written to" if above.is_dir() else "is no folder"
+        raise ValueError(
+            f"Expected {what} in a folder. Received: {os.fspath(path)!r}, but "
+            f"{os.fspath(above)!r} {reason}. Name a file in another one."
+        )
+    return path
+
+
 @contextlib.contextmanager
 def replacing(path):
     """Yields a path beside `path` to write to, renamed to `path` at the end.

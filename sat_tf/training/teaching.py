@@ -7,7 +7,6 @@ ways, and a small decoder that owes each of them a share says none of them well;
 teacher says it in a few.
 """
 
-import hashlib
 import json
 import os
 import pathlib
@@ -20,9 +19,9 @@ from sat_tf import datasets
 from sat_tf.captioner import ShowAttendTell
 from sat_tf.datasets.image_index import ImageIndex
 from sat_tf.evaluation.cider import CiderD
-from sat_tf.evaluation.evaluate import cached_inputs, predict
+from sat_tf.evaluation.evaluate import cached_inputs, fingerprint, predict
 from sat_tf.runtime.caches import default_cache
-from sat_tf.runtime.files import alone, on_disk, replacing
+from sat_tf.runtime.files import alone, file_on_disk, replacing
 from sat_tf.vocabulary import tokenise
 
 # Words are drawn from the softmax of log_p over this. At 1 few captions are worth
@@ -73,7 +72,7 @@ def teach(
         ValueError: no such teacher or data, the data have no image files, fewer beams
             and draws than `count`, or another process is at work on the file.
     """
-    out = on_disk(out, "the file of captions")
+    out = file_on_disk(out, "the file of captions")
     records = _records(data, data_dir)
     captioner = ShowAttendTell.from_preset(teacher, encoder_weights=encoder_weights)
     rounds = _rounds(captioner, beam, draws)
@@ -114,10 +113,8 @@ def _rounds(captioner, beam, draws):
 
 def _digest(captioner, split, rounds):
     """Of all that a round's captions depend on, beside its number."""
-    digest = hashlib.sha256(repr([split.fingerprint, *rounds[:2]]).encode())
-    for variable in captioner.weights:
-        digest.update(np.ascontiguousarray(variable.numpy()))
-    return digest.hexdigest()[:12]
+    asked = repr([split.fingerprint, *rounds[:2]])
+    return fingerprint(asked, captioner.weights)[:12]
 
 
 def _said(captioner, inputs, key, rounds, label, begun):

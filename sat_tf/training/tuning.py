@@ -63,7 +63,7 @@ def tune_trunk(
             file is another, the data do not fit, or another process is at work on it.
     """
     keep_freed_memory()
-    out = files.on_disk(out, "the file of weights")
+    out = files.file_on_disk(out, "the file of weights")
     building.check(recipe)
     _check(recipe, out)
     cache_dir = cache_dir or default_cache()

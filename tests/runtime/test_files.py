@@ -30,6 +30,33 @@ def test_results_go_to_no_address(words, tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["caption", "a.jpg", "--figure"],
+        ["explain", "a.jpg", "--caption", "a dog", "--figure"],
+        ["teach", "nobody", "--data", "scenes", "--out"],
+        ["tune-trunk", *TO_CAPTION, "--out"],
+    ],
+    ids=lambda words: words[0],
+)
+@pytest.mark.parametrize(
+    "name, reason",
+    [("folder", "which is a folder"), ("file/x", "file' is no folder")],
+)
+def test_a_file_is_not_written_where_none_can_be(
+    words, name, reason, tmp_path, monkeypatch, capsys
+):
+    """Which is said before the work: nobody's captioner is asked for."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    assert cli.main([*words, name]) == 2
+    said = capsys.readouterr().err
+    assert f"Received: '{name}'" in said and reason in said
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "folder"]
+
+
 def test_nor_do_those_of_a_captioner_that_is_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     captioner = toy("soft")
