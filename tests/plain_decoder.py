@@ -177,25 +177,30 @@ def agreed(captions, strengths, evidence):
 
 def detection(caption, expected):
     """In common with a caption that says w with p = expected `[V]`: `f_measure`."""
-    return f_measure({w: expected[w] for w in caption.words}, expected)
+    right = {word: expected[word] for word in caption.words}
+    return f_measure(right, expected, np.ones(len(expected)))
 
 
-def alignment(caption, expected, shown):
+def alignment(caption, expected, shown, share):
     """As `detection`, but a word is right as far as it is shown where it is looked for.
 
-    `shown` is `[L, V]`. Said twice, it is looked for where it is said first.
+    And it is worth the information that it gives. `shown` is `[L, V]`. Said twice, a
+    word is looked for where it is said first.
     """
     right = {}
     for word, look in zip(caption.words, caption.looks, strict=True):
         seen = expected[word] if word == EOS else shown[look["locations"], word]
         right.setdefault(word, np.sqrt(expected[word] * seen))
-    return f_measure(right, expected)
+    return f_measure(right, expected, np.log(1 / share))
 
 
-def f_measure(right, expected):
+def f_measure(right, expected, worth):
     """How right the words are that are said, recall counting twice."""
-    precision = sum(right.values()) / len(right)
-    recall = sum(right.values()) / sum(expected)
+    found = sum(worth[word] * p for word, p in right.items())
+    if not found:
+        return 0
+    precision = found / sum(worth[word] for word in right)
+    recall = found / sum(worth * expected)
     return 3 / (1 / precision + 2 / recall)
 
 

@@ -142,11 +142,11 @@ class Alignment(Reranker):
         logits = tf.einsum("bth,blh->btl", tf.cast(words, hidden.dtype), hidden)
         logits = tf.cast(logits, tf.float32)
         logits += tf.gather(self.words.bias, tokens)[..., None]
-        share = tf.gather(self.share, tokens)
         support = tf.math.log_sigmoid(self._has(logits, axis=-1))
-        support -= tf.math.log(tf.maximum(share, RARE))
+        support += tf.gather(self._information(), tokens)
         support = tf.where(tokens != PAD, support, 0.0)
         near = tf.einsum("btl,ml->btm", logits, _spread(self.grid))
+        share = tf.gather(self.share, tokens)
         telling = tf.cast((tokens != PAD) & (share < COMMON), tf.float32)
         near = tf.matmul(_neighbours(telling), near)
         sharpness = self.sharpness * tf.cast(self.inverse_temperature, tf.float32)
@@ -167,13 +167,19 @@ class Alignment(Reranker):
 
         A word that is said counts by the geometric mean of the two p of `evidence`, the
         second where it was looked for: a dog in the image does not make "dog" right
-        that was said while looking at the grass.
+        that was said while looking at the grass. It is worth its information, minus the
+        logarithm of its share of all captions: "dog" says more than "the".
         """
         has, shows = evidence
         said = words_of(beams.tokens, has)
         seen = where_looked(beams.tokens, beams.locations, shows)
         seen = tf.where(beams.tokens > EOS, seen, said)  # <eos> is said of no location
-        return strength * expected_words(beams.tokens, has, tf.sqrt(said * seen))
+        found, worth = tf.sqrt(said * seen), self._information()
+        return strength * expected_words(beams.tokens, has, found, worth)
+
+    def _information(self):
+        """Of each word, if a caption has it, `[V]` nats: log 1 / `share`."""
+        return -tf.math.log(tf.clip_by_value(self.share, RARE, 1.0))
 
     @property
     def fitted(self):

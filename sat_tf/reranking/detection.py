@@ -73,7 +73,8 @@ class Detection(Reranker):
     def score(self, beams, evidence, strength):
         """`strength` times the F measure of `expected_words`, `[K, B]`."""
         said = words_of(beams.tokens, evidence)
-        return strength * expected_words(beams.tokens, evidence, said)
+        alike = tf.ones_like(evidence[0])
+        return strength * expected_words(beams.tokens, evidence, said, alike)
 
     def get_config(self):
         """Constructor arguments."""
@@ -91,23 +92,26 @@ def words_of(tokens, evidence):
     return tf.transpose(found, [1, 0, 2])
 
 
-def expected_words(tokens, expected, said):
+def expected_words(tokens, expected, said, worth):
     """How far each beam says what is expected of the image, `[K, B]`, 0 to 1.
 
-    `(1 + r) sum_{w in A} q(w) / (|A| + r sum_w p(w))` of its set of words A, with r =
-    `RECALL`: with q = p the weighted F measure of the words it is expected to have in
-    common with a caption that a person would write.
+    `(1 + r) sum_{w in A} c(w) q(w) / (sum_{w in A} c(w) + r sum_w c(w) p(w))` of its
+    set of words A, with r = `RECALL`: with q = p and all words worth c = 1 the weighted
+    F measure of the words it is expected to have in common with a caption that a person
+    would write.
 
     Args:
         tokens: `[K, B, T]`, as `consensus` takes them.
         expected: p(a caption of the image says word w), `[B, V]`.
         said: q of each word that is said, `[K, B, T]`; a repeated one counts once.
+        worth: c, what a word is worth, `[V]`.
     """
     time = tf.range(tf.shape(tokens)[-1])
     earlier = time[:, None] > time
     repeats = tf.reduce_any((tokens[..., None] == tokens[..., None, :]) & earlier, -1)
-    word = tf.cast((tokens != PAD) & ~repeats, tf.float32)
-    size = tf.reduce_sum(word, axis=-1) + RECALL * tf.reduce_sum(expected, axis=-1)
+    word = tf.where((tokens != PAD) & ~repeats, tf.gather(worth, tokens), 0.0)
+    wanted = tf.linalg.matvec(expected, worth)
+    size = tf.reduce_sum(word, axis=-1) + RECALL * wanted
     found = tf.reduce_sum(word * said, axis=-1)
     return tf.math.divide_no_nan((1 + RECALL) * found, size)
 

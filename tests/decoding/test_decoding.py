@@ -45,6 +45,10 @@ def tiny_captioner(words=6):
     )
 
 
+def alignment_of(captioner):
+    return next(one for one in captioner.rerankers if type(one) is Alignment)
+
+
 def randomise(captioner, seed):
     """New weights, spread enough that words and locations vary; 3 new images."""
     rng = np.random.default_rng(seed)
@@ -52,6 +56,8 @@ def randomise(captioner, seed):
     for layer in (network.attention, network.decoder, *captioner.rerankers):
         for weight in layer.weights:
             weight.assign(0.8 * rng.normal(size=weight.shape))
+    share = alignment_of(captioner).share
+    share.assign(rng.choice([0.1, 0.3, 1.0], share.shape))
     return rng.normal(size=(3, 6, 5)).astype("float32")
 
 
@@ -103,12 +109,15 @@ def assert_same(decoded, image, captions, options):
 def evidence_of(captioner, features):
     """What each reranker knows of the images, by its name."""
     annotations = captioner.encoder(features)
-    return {
+    known = {
         name_of(one): [
             x.numpy().astype(float) for x in tf.nest.flatten(one.evidence(annotations))
         ]
         for one in captioner.rerankers
     }
+    share = alignment_of(captioner).share.numpy()
+    known["alignment"].append(np.tile(share, [len(features), 1]))
+    return known
 
 
 def compare_with_twin(captioner, options, seeds):

@@ -241,6 +241,26 @@ def test_a_word_counts_for_less_where_it_is_not_looked_for():
     np.testing.assert_array_equal(both, same)
 
 
+def test_a_word_counts_by_the_information_that_it_gives():
+    """The image has two words; each beam says one of them, and finds it as well."""
+    captioner = captioner_of()
+    head = told(captioner)
+    features, words, places = shown(8)
+    evidence = head.evidence(captioner.encoder(tf.constant(features)))
+    tokens = np.stack([words.T + FIRST, np.full((2, 8), EOS)], axis=-1)
+    looks = np.stack([places.T, np.zeros((2, 8))], axis=-1).astype("int32")
+    beams = types.SimpleNamespace(tokens=tf.constant(tokens, tf.int32), locations=looks)
+    first, second = head.score(beams, evidence, 1.0).numpy()
+    np.testing.assert_allclose(first, second, atol=0.1)
+    share = np.full(head.share.shape, 0.2)
+    share[words[0, 1] + FIRST] = 0.01
+    head.share.assign(share)
+    first, second = head.score(beams, evidence, 1.0).numpy()
+    assert second[0] > first[0] + 0.1
+    head.share.assign(np.ones(head.share.shape))  # every caption has every word
+    np.testing.assert_array_equal(head.score(beams, evidence, 1.0), 0)
+
+
 # ------------------------------------------------------------------------ teaching
 
 
