@@ -254,6 +254,7 @@ def test_a_word_counts_by_the_information_that_it_gives():
     np.testing.assert_allclose(first, second, atol=0.1)
     share = np.full(head.share.shape, 0.2)
     share[words[0, 1] + FIRST] = 0.01
+    share[PAD] = 0.0  # no caption has it
     head.share.assign(share)
     first, second = head.score(beams, evidence, 1.0).numpy()
     assert second[0] > first[0] + 0.1
