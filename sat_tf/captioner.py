@@ -291,9 +291,9 @@ class ShowAttendTell(KerasHabits, Configured, keras.Model):
         return DecodingOptions(**options)
 
     def opinions(self, features, options):
-        """What `decode` takes as `rerank`, for features `[B, L, D]` and options."""
-        if options.width == 1 or not options.rerank:
-            return ()
+        """What `decode` takes as `guides` and `rerank`, for features `[B, L, D]`."""
+        if options.decoder == "sample" or not options.rerank:
+            return {}
         annotations = self.encoder(features)
         return reranking.opinions(self.rerankers, annotations, options.rerank)
 

@@ -85,23 +85,26 @@ class PlainCaptioner:
 class Caption:
     """A caption under way: words, their log-probabilities and looks, the state."""
 
-    def __init__(self, state, words=(), log_p_word=(), looks=()):
+    def __init__(self, state, words=(), log_p_word=(), looks=(), gains=()):
         self.state, self.words = state, tuple(words)
         self.log_p_word, self.looks = tuple(log_p_word), tuple(looks)
+        self.gains = tuple(gains)
 
     @property
     def ended(self):
         return EOS in self.words
 
     def score(self, penalty):
-        return sum(self.log_p_word) / max(1, len(self.words)) ** penalty
+        total = sum(self.log_p_word) + sum(self.gains)
+        return total / max(1, len(self.words)) ** penalty
 
-    def plus(self, state, word, log_p, look):
+    def plus(self, state, word, log_p, look, gain):
         return Caption(
             state,
             self.words + (word,),
             self.log_p_word + (log_p,),
             self.looks + (look,),
+            self.gains + (gain,),
         )
 
 
@@ -146,11 +149,16 @@ def decode_plainly(plain, annotations, image, options, seed, evidence):
             log_p, state, look = plain.step(last, caption.state, annotations, choose)
             closed = forbidden(caption.words, len(log_p), options)
             words = [w for w in range(len(log_p)) if w not in closed]
+            gain = np.zeros(len(log_p))
+            if options.decoder != "sample" and dict(options.rerank).get("alignment"):
+                gain = guidance(
+                    caption.words, look["locations"], *evidence["alignment"]
+                )
             if options.decoder == "greedy":
-                words = [max(words, key=lambda w: log_p[w])]
+                words = [max(words, key=lambda w: log_p[w] + gain[w])]
             elif options.decoder == "sample":
                 words = [_draw(log_p, words, options, dice[1, t, beam])]
-            found += [caption.plus(state, w, log_p[w], look) for w in words]
+            found += [caption.plus(state, w, log_p[w], look, gain[w]) for w in words]
         found.sort(key=lambda c: -c.score(options.length_penalty))
         captions = found[:width]
     for caption in captions:
@@ -158,6 +166,17 @@ def decode_plainly(plain, annotations, image, options, seed, evidence):
     if options.decoder == "beam" and options.rerank:
         captions = agreed(captions, dict(options.rerank), evidence)
     return captions
+
+
+def guidance(words, location, expected, shown, share):
+    """What each word `[V]` gains that is found in the image and where one looks.
+
+    `expected` and `share` are `[V]`, `shown` is `[L, V]`, all of them probabilities.
+    """
+    gain = np.log(np.sqrt(expected * shown[location]) / share)
+    gain[share == 1] = 0
+    gain[[PAD, *words]] = 0
+    return gain
 
 
 def agreed(captions, strengths, evidence):

@@ -126,7 +126,7 @@ def _graph(captioner, options):
                 options,
                 seed,
                 first=first,
-                rerank=captioner.opinions(features, options),
+                **captioner.opinions(features, options),
             )
 
         graphs.setdefault(options, graph)

@@ -20,8 +20,9 @@ class Decoded(NamedTuple):
 
     Attributes:
         tokens: int32 `[K, B, T]`, <pad> after <eos>.
-        score: float32 `[K, B]`, `log_p / length ** length_penalty`, or what
-            the rerankers say.
+        score: float32 `[K, B]`, what ranks the beams: `log_p / length **
+            length_penalty`, log_p with what guided the search; or what the rerankers
+            say.
         log_p: float32 `[K, B]`, log-probability of the caption, nats.
         log_p_word: float32 `[K, B, T]`, nats.
         alpha: float32 `[K, B, T, L]`, attention when the word was chosen.
@@ -48,7 +49,9 @@ class _Said(NamedTuple):
     lineage: tf.Tensor  # the slot in which this caption was when word t was chosen
 
 
-def decode(step, memory, state, options=None, seed=None, *, first=0, rerank=()):
+def decode(
+    step, memory, state, options=None, seed=None, *, first=0, guides=(), rerank=()
+):
     """Captions for a batch of images, in one `tf.while_loop`.
 
     Args:
@@ -62,6 +65,9 @@ def decode(step, memory, state, options=None, seed=None, *, first=0, rerank=()):
         seed: number, int32 `[2]` tensor, or None for a fresh one at every call.
         first: index of the first image, where these are some of many. What is drawn
             for an image depends on the seed and its index alone.
+        guides: functions of the captions so far and of where each looks for its next
+            word, `(tokens [S, B, T], locations [S, B]) -> [S, B, V]` nats, 0 for
+            `<pad>`. Words are chosen by log_p and what these add to it.
         rerank: functions of the search's beams, `Decoded` -> `[K, B]`. The sum of what
             they say ranks the beams; with none of them the search's own score does.
 
@@ -89,7 +95,10 @@ def decode(step, memory, state, options=None, seed=None, *, first=0, rerank=()):
         log_p, state, aux = step(beams.words, state, memory, choose)
         log_p = tf.ensure_shape(log_p, [beams.words.shape[0], None, None])
         log_p = forbid(tf.cast(log_p, tf.float32), said.tokens, t, options)
-        parents, words, log_p_word = pick(log_p, beams, options, word)
+        aux = {**aux, "locations": _greatest(aux["weights"])}
+        advice = [guide(said.tokens, aux["locations"]) for guide in guides]
+        parents, words, gain = pick(tf.add_n([log_p, *advice]), beams, options, word)
+        log_p_word = tf.add_n([gain, *(-_of_words(x, parents, words) for x in advice)])
         if width > 1:
             beams, said, state = _follow(parents, (beams, said, state))
         now = tf.range(size) == t
@@ -99,7 +108,7 @@ def decode(step, memory, state, options=None, seed=None, *, first=0, rerank=()):
             said,
         )
         looks = {name: looks[name].write(t, _look(name, aux, width)) for name in looks}
-        return t + 1, grow(beams, words, log_p_word), said, state, looks
+        return t + 1, grow(beams, words, gain), said, state, looks
 
     first = one_word(0, *start)
     _, beams, said, _, looks = tf.while_loop(
@@ -138,19 +147,27 @@ def _follow(parents, tree):
     return tf.nest.map_structure(lambda x: tf.gather_nd(x, index), tree)
 
 
+def _greatest(weights):
+    """The location that is looked at, or most, `[S, B, L]` -> int32 `[S, B]`."""
+    return tf.argmax(weights, axis=-1, output_type=tf.int32)
+
+
+def _of_words(x, parents, words):
+    """`[S, B, V]` of the words that continue those beams, `[K, B]` each."""
+    image = tf.broadcast_to(tf.range(tf.shape(words)[1]), tf.shape(words))
+    return tf.gather_nd(x, tf.stack([parents, image, words], axis=-1))
+
+
 def _look(name, aux, width):
     """What to keep of one step, `[K, B, ..]`, in the slots of the parents."""
-    if name == "locations":
-        value = tf.argmax(aux["weights"], axis=-1, output_type=tf.int32)
-    else:
-        value = tf.cast(aux[name], tf.float32)
+    value = aux[name] if name == "locations" else tf.cast(aux[name], tf.float32)
     missing = width - value.shape[0]  # the first step has one beam
     return tf.pad(value, [[0, missing], *[[0, 0]] * (value.shape.rank - 1)])
 
 
 def _finish(beams, said, looks, options, rerank):
     """Follow every caption back through the slots it was in."""
-    length = tf.where(beams.log_p == -float("inf"), 0, beams.length)
+    length = tf.where(beams.gain == -float("inf"), 0, beams.length)
     spoken = tf.sequence_mask(length, options.max_length)
     time = tf.broadcast_to(tf.range(options.max_length), tf.shape(said.lineage))
     image = tf.range(tf.shape(length)[1])[:, tf.newaxis]
@@ -164,8 +181,8 @@ def _finish(beams, said, looks, options, rerank):
     looks = {name: tf.gather_nd(x.stack(), index) for name, x in looks.items()}
     decoded = Decoded(
         tokens=while_spoken(said.tokens),
-        score=ranking_score(beams.log_p, length, options.length_penalty),
-        log_p=beams.log_p,
+        score=ranking_score(beams.gain, length, options.length_penalty),
+        log_p=tf.reduce_sum(said.log_p_word, axis=-1),
         log_p_word=while_spoken(said.log_p_word),
         length=length,
         **{name: while_spoken(x) for name, x in looks.items()},

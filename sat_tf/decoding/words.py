@@ -1,10 +1,11 @@
 """Which words come next: one function per decoder, one dict.
 
 Each picks from `log_p [S, B, V]` (nats; forbidden words are -inf) for the S beams
-(`Beams`) of every image and returns `(parents, words, log_p_word)`, each `[K, B]`:
-the beam that is continued, the word it gets, and that word's log-probability under
-the model (temperature, top-k and top-p change what is drawn, not what is reported).
-A beam that has ended gets `<pad>`, at no cost. Chance is `draw`, `[S, B]` in 0..1.
+(`Beams`) of every image and returns `(parents, words, gain)`, each `[K, B]`: the beam
+that is continued, the word it gets, and what `log_p` has for that word (temperature,
+top-k and top-p change what is drawn, not what is reported). In a guided search `log_p`
+is the model's and what the guides add. A beam that has ended gets `<pad>`, at no cost.
+Chance is `draw`, `[S, B]` in 0..1.
 """
 
 import collections
@@ -14,27 +15,27 @@ import tensorflow as tf
 from sat_tf.decoding.draws import categorical
 from sat_tf.vocabulary import EOS, PAD
 
-Beams = collections.namedtuple("Beams", ["words", "log_p", "length", "ended"])
+Beams = collections.namedtuple("Beams", ["words", "gain", "length", "ended"])
 Beams.__doc__ = """Captions under way; every field is `[S, B]`.
 
-`words`: the last word (int32); `log_p`: total log-probability in nats;
+`words`: the last word (int32); `gain`: the sum of all words' gains, nats;
 `length`: words so far, <eos> included (int32); `ended`: <eos> was said (bool).
 """
 
 
-def ranking_score(log_p, length, length_penalty):
-    """`log_p / length ** length_penalty`: 0 = the total, 1 = the mean per word."""
+def ranking_score(gain, length, length_penalty):
+    """`gain / length ** length_penalty`: 0 = the total, 1 = the mean per word."""
     if not length_penalty:
-        return log_p
-    length = tf.cast(tf.maximum(length, 1), log_p.dtype)
-    return log_p / length**length_penalty
+        return gain
+    length = tf.cast(tf.maximum(length, 1), gain.dtype)
+    return gain / length**length_penalty
 
 
-def grow(beams, words, log_p_word):
+def grow(beams, words, gain):
     """The same beams one word later."""
     return Beams(
         words=words,
-        log_p=beams.log_p + log_p_word,
+        gain=beams.gain + gain,
         length=beams.length + tf.cast(~beams.ended, tf.int32),
         ended=beams.ended | (words == EOS),
     )
@@ -75,24 +76,24 @@ def beam(log_p, beams, options, draw):
     del draw
     width, each = options.beam, min(options.beam, log_p.shape[-1])
     # The K best of all S * V continuations are among the K best of each beam.
-    log_p_word, words = top_k(log_p, each)  # [S, B, each]
+    gain, words = top_k(log_p, each)  # [S, B, each]
     ended = beams.ended[..., tf.newaxis]
     itself = tf.where(tf.range(each) == 0, 0.0, -float("inf"))
-    log_p_word = tf.where(ended, itself, log_p_word)
+    gain = tf.where(ended, itself, gain)
     words = tf.where(ended, PAD, words)
-    grown = grow(Beams(*(x[..., tf.newaxis] for x in beams)), words, log_p_word)
-    score = ranking_score(grown.log_p, grown.length, options.length_penalty)
+    grown = grow(Beams(*(x[..., tf.newaxis] for x in beams)), words, gain)
+    score = ranking_score(grown.gain, grown.length, options.length_penalty)
 
     score = _pool(score, width, -float("inf"))
     score, best = tf.math.top_k(score, width)  # [B, K]
-    log_p_word = tf.gather(_pool(log_p_word, width, 0.0), best, batch_dims=1)
+    gain = tf.gather(_pool(gain, width, 0.0), best, batch_dims=1)
     words = tf.gather(_pool(words, width, EOS), best, batch_dims=1)
     # Fewer captions than beams: the others are dead, and must not keep the loop going.
     dead = score == -float("inf")
-    log_p_word = tf.where(dead, -float("inf"), log_p_word)
+    gain = tf.where(dead, -float("inf"), gain)
     words = tf.where(dead, EOS, words)
     parents = tf.where(dead, 0, best // each)
-    return tuple(map(tf.transpose, (parents, words, log_p_word)))
+    return tuple(map(tf.transpose, (parents, words, gain)))
 
 
 def top_k(x, k, block=100):
@@ -124,11 +125,11 @@ def _pool(x, least, padding):
 
 
 def _one_beam(words, log_p, beams):
-    log_p_word = tf.gather(log_p, words, batch_dims=2)
+    gain = tf.gather(log_p, words, batch_dims=2)
     return (
         tf.zeros_like(words),
         tf.where(beams.ended, PAD, words),
-        tf.where(beams.ended, 0.0, log_p_word),
+        tf.where(beams.ended, 0.0, gain),
     )
 
 

@@ -126,9 +126,9 @@ def _speaker(captioner, scope, options):
     def say(features, error):
         with scope():
             memory, state = captioner.network.start(features, words=options.words)
-            rerank = captioner.opinions(features, options)
+            opinions = captioner.opinions(features, options)
             step = captioner.network.step
-            decoded = decode(step, memory, state, options, rerank=rerank)
+            decoded = decode(step, memory, state, options, **opinions)
         outputs = {
             "caption": write(decoded.tokens[0]),
             **_outputs(decoded, tf.constant(words), captioner.grid),

@@ -2,8 +2,8 @@
 
 The most probable caption is seldom the best one. Each reranker scores the finished
 beams of an image in its own way, and the sum of those that a captioner is told to use
-(`DecodingOptions.rerank`) says which beam is best. None of them changes what a beam
-says or where it looked.
+(`DecodingOptions.rerank`) says which beam is best. One that knows the image may guide
+the search as well, for there to be better beams to choose from.
 
 A reranker is one file with a `Reranker` in it and one line in `RERANKERS`.
 """
@@ -59,7 +59,7 @@ def chosen(rerankers, defaults, asked):
 
 
 def opinions(rerankers, annotations, strengths):
-    """What `decode` takes as `rerank`: a function of the beams for each reranker.
+    """What `decode` takes as `guides` and `rerank`: dict of tuples of functions.
 
     Args:
         rerankers: list of `Reranker`, those a captioner has of its own.
@@ -67,16 +67,16 @@ def opinions(rerankers, annotations, strengths):
         strengths: pairs of name and strength, as in `DecodingOptions.rerank`.
     """
     own = {name_of(reranker): reranker for reranker in rerankers}
-    said = []
+    guides, rerank = [], []
     for name, strength in strengths:
         reranker = own[name] if name in own else RERANKERS[name]()
         evidence = reranker.evidence(annotations)
-        said.append(functools.partial(_score, reranker, evidence, strength))
-    return tuple(said)
-
-
-def _score(reranker, evidence, strength, beams):
-    return reranker.score(beams, evidence, strength)
+        rerank.append(
+            functools.partial(reranker.score, evidence=evidence, strength=strength)
+        )
+        if reranker.guides:
+            guides.append(functools.partial(reranker.guide, evidence=evidence))
+    return {"guides": tuple(guides), "rerank": tuple(rerank)}
 
 
 def name_of(reranker):

@@ -27,7 +27,7 @@ class Alignment(Reranker):
     (Maron and Lozano-Perez 1998; Fang et al. 2015 for words of captions, Pinheiro and
     Collobert 2015 for this maximum), and their softmax over the locations where it is
     seen. `fit` teaches it the words of captions, without boxes; before that it has no
-    opinion.
+    opinion. It guides the search as well, to words that are found where it looks.
 
     As it is told the word, it can show attention, which is not, where to look: with
     `teaching`, the cross-entropy between the locations that show a word and alpha is
@@ -46,6 +46,7 @@ class Alignment(Reranker):
 
     learns = True
     locates = True
+    guides = True
     requires = ("consensus",)
     added = ("inverse_temperature",)
 
@@ -157,10 +158,28 @@ class Alignment(Reranker):
         self.inverse_temperature.assign(factor * self.inverse_temperature)
 
     def evidence(self, annotations):
-        """p(a caption says word w) `[B, V]`, and p(a location shows it) `[B, L, V]`."""
+        """log p(a caption says w) `[B, V]`, log p(a location shows w) `[B, L, V]`."""
         logits = self._logits(annotations)
         near = tf.einsum("blv,ml->bmv", logits, _spread(self.grid))
-        return tf.sigmoid(self._has(logits, axis=1)), tf.sigmoid(near)
+        return tf.math.log_sigmoid(self._has(logits, axis=1)), tf.math.log_sigmoid(near)
+
+    def guide(self, tokens, locations, evidence):
+        """log p(word is found) - log p(word), `[S, B, V]`: see `score` for both.
+
+        The pointwise mutual information of word and place: how much more probable the
+        place makes the word. What was said already gains nothing, nor what all captions
+        have, such as `<eos>`.
+        """
+        (has, shows), worth = evidence, self._information()
+        seen = tf.gather(shows, tf.transpose(locations), batch_dims=1)
+        found = (has + tf.transpose(seen, [1, 0, 2])) / 2
+        gain = tf.where(worth > 0, found + worth, 0.0)
+        # `<pad>` is among the tokens as long as there is a next word.
+        beam, image, _ = tf.meshgrid(
+            *map(tf.range, tf.unstack(tf.shape(tokens))), indexing="ij"
+        )
+        said = tf.stack([beam, image, tokens], axis=-1)
+        return tf.tensor_scatter_nd_update(gain, said, tf.zeros(tf.shape(tokens)))
 
     def score(self, beams, evidence, strength):
         """`strength` times the F measure of `expected_words`, `[K, B]`.
@@ -174,8 +193,8 @@ class Alignment(Reranker):
         said = words_of(beams.tokens, has)
         seen = where_looked(beams.tokens, beams.locations, shows)
         seen = tf.where(beams.tokens > EOS, seen, said)  # <eos> is said of no location
-        found, worth = tf.sqrt(said * seen), self._information()
-        return strength * expected_words(beams.tokens, has, found, worth)
+        found, worth = tf.exp((said + seen) / 2), self._information()
+        return strength * expected_words(beams.tokens, tf.exp(has), found, worth)
 
     def _information(self):
         """Of each word, if a caption has it, `[V]` nats: log 1 / `share`."""

@@ -9,7 +9,8 @@ class Reranker(keras.layers.Layer):
     """A second opinion on the finished beams of an image.
 
     A subclass implements `score`, and `evidence` if it needs to know more of an image
-    than its beams. One that learns sets `learns = True` and has weights, made in
+    than its beams. One that has a say in the search itself sets `guides = True` and
+    implements `guide`. One that learns sets `learns = True` and has weights, made in
     `build`; a captioner is given such a reranker when it is made, since its weights are
     saved with the captioner. It learns either beside the decoder, through `objective`,
     or afterwards, in `fit`.
@@ -19,6 +20,8 @@ class Reranker(keras.layers.Layer):
     """Whether it has weights, and so belongs to one captioner."""
     locates = False
     """Whether it knows which places show a word, and so has `locate`."""
+    guides = False
+    """Whether it guides the search whose beams it ranks, and so has `guide`."""
     requires = ()
     """Names of the rerankers to whose scores this one only adds."""
     added = ()
@@ -109,6 +112,16 @@ class Reranker(keras.layers.Layer):
     def evidence(self, annotations):
         """What `score` needs to know of the images: `[B, L, D]` -> tensors."""
         return ()
+
+    def guide(self, tokens, locations, evidence):
+        """What each word gains in the search, `[S, B, V]` nats; `<pad>` nothing.
+
+        Args:
+            tokens: int32 `[S, B, T]`, the captions so far, then 0.
+            locations: int32 `[S, B]`, where each looks for its next word.
+            evidence: what `evidence` made of the images.
+        """
+        raise NotImplementedError
 
     def score(self, beams, evidence, strength):
         """How good each beam is, `[K, B]`.

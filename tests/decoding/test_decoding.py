@@ -79,8 +79,8 @@ def compiled(captioner, options):
     def run(features, seed, first=0):
         start = captioner.network.start(features)
         step = captioner.network.step
-        rerank = captioner.opinions(features, options)
-        return decode(step, *start, options, seed, first=first, rerank=rerank)
+        opinions = captioner.opinions(features, options)
+        return decode(step, *start, options, seed, first=first, **opinions)
 
     return run
 
@@ -116,6 +116,7 @@ def evidence_of(captioner, features):
         for one in captioner.rerankers
     }
     share = alignment_of(captioner).share.numpy()
+    known["alignment"] = [np.exp(x) for x in known["alignment"]]
     known["alignment"].append(np.tile(share, [len(features), 1]))
     return known
 
@@ -138,6 +139,32 @@ def compare_with_twin(captioner, options, seeds):
 def test_agrees_with_the_plain_twin(captioner, decoder, attention):
     options = options_for(decoder, attention=attention, **USUAL)
     compare_with_twin(captioner, options, range(17, 22))
+
+
+@pytest.mark.parametrize("decoder, attention", EVERY_MODE)
+def test_guided_by_an_alignment_agrees_with_the_plain_twin(
+    captioner, decoder, attention
+):
+    rerank = {"consensus": 0.3, "alignment": 1.0}
+    options = options_for(decoder, attention=attention, rerank=rerank, **USUAL)
+    compare_with_twin(captioner, options, range(17, 22))
+
+
+def test_what_guides_a_search_is_not_in_its_log_probabilities(captioner):
+    """They are those of the same words to the captioner alone; others may be found."""
+    features = randomise(captioner, 18)
+    plain, guided = (
+        compiled(captioner, DecodingOptions(rerank=rerank, max_length=7))(features, 18)
+        for rerank in ({}, {"consensus": 0.3, "alignment": 1.0})
+    )
+    assert (plain.tokens.numpy() != guided.tokens.numpy()).any()
+    np.testing.assert_array_equal(plain.score, plain.log_p)
+    assert (np.abs(guided.score.numpy() - guided.log_p.numpy()) > 0.1).any()
+    trace, _ = captioner.network.trace(
+        {"annotations": features, "tokens": guided.tokens[0]},
+        lambda logits, t: tf.one_hot(tf.argmax(logits, -1), logits.shape[-1]),
+    )
+    np.testing.assert_allclose(guided.log_p_word[0], trace.log_p_word[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("decoder", DECODERS)

@@ -104,8 +104,11 @@ def test_has_no_opinion_before():
     evidence, support = located(captioner, features, words + FIRST)
     np.testing.assert_allclose(evidence, 1 / LOCATIONS, atol=1e-6)
     assert np.ptp(support) == 0
-    for evidence in head.evidence(captioner.encoder(features)):
-        np.testing.assert_allclose(evidence, 0.5, atol=1e-6)
+    evidence = head.evidence(captioner.encoder(features))
+    for log_p in evidence:
+        np.testing.assert_allclose(np.exp(log_p), 0.5, atol=1e-6)
+    empty = np.zeros((2, 3, 4), "int32")  # no captions yet, looking anywhere
+    assert not head.guide(tf.constant(empty), empty[..., 0], evidence).numpy().any()
 
 
 def test_the_same_seed_learns_the_same():
@@ -214,9 +217,9 @@ def test_evidence_of_the_image_and_of_each_location():
     logits = 4.0 * np.maximum(features, 0)[..., : len(WORDS)].astype(float) - 4.0
     mean = np.log(np.mean(np.exp(2.0 * logits), axis=1)) / 2.0
     said = slice(FIRST, FIRST + len(WORDS))
-    np.testing.assert_allclose(has[:, said], 1 / (1 + np.exp(-mean)), atol=1e-5)
+    np.testing.assert_allclose(has[:, said], -np.log1p(np.exp(-mean)), atol=1e-5)
     near = np.einsum("ml,blv->bmv", spread(captioner.grid), logits)
-    np.testing.assert_allclose(shows[..., said], 1 / (1 + np.exp(-near)), atol=1e-5)
+    np.testing.assert_allclose(shows[..., said], -np.log1p(np.exp(-near)), atol=1e-5)
 
 
 def test_a_word_counts_for_less_where_it_is_not_looked_for():
@@ -239,6 +242,27 @@ def test_a_word_counts_for_less_where_it_is_not_looked_for():
     both, one, none, same = head.score(beams, evidence, 2.0).numpy()
     assert (both > one + 0.05).all() and (one > none + 0.05).all()
     np.testing.assert_array_equal(both, same)
+
+
+def test_a_search_is_guided_to_what_is_where_it_looks():
+    """Two beams look for the two words that an image has; one has said the first."""
+    captioner = captioner_of()
+    head = told(captioner)
+    share = np.full(head.share.shape, 0.2)
+    share[EOS] = 1.0
+    head.share.assign(share)
+    features, words, places = shown(8)
+    evidence = head.evidence(captioner.encoder(tf.constant(features)))
+    tokens = np.zeros((2, 8, 3), "int32")
+    tokens[1, :, 0] = words[:, 0] + FIRST
+    gain = head.guide(tf.constant(tokens), places.T.astype("int32"), evidence).numpy()
+    assert not gain[..., [PAD, EOS]].any()
+    for image, (first, second) in enumerate(words + FIRST):
+        assert gain[0, image].argmax() == first and gain[0, image, first] > 1.0
+        assert gain[1, image].argmax() == second and gain[1, image, second] > 1.0
+        assert gain[1, image, first] == 0
+        absent = np.delete(gain[0, image, FIRST:], np.array([first, second]) - FIRST)
+        assert (absent < 0).all()
 
 
 def test_a_word_counts_by_the_information_that_it_gives():
