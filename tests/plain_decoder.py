@@ -121,10 +121,11 @@ def forbidden(words, size, options):
     return never
 
 
-def decode_plainly(plain, annotations, image, options, seed, evidence):
+def decode_plainly(plain, annotations, image, options, seed, evidence, guiding=0):
     """The captions of one image, best first.
 
-    `evidence` is what each reranker knows of this image, by its name.
+    `evidence` is what each reranker knows of this image, by its name; `guiding` is how
+    much the alignment guides the search.
     """
     width = options.beam if options.decoder == "beam" else 1
     dice = dice_of(seed, image, options, width)
@@ -151,9 +152,8 @@ def decode_plainly(plain, annotations, image, options, seed, evidence):
             words = [w for w in range(len(log_p)) if w not in closed]
             gain = np.zeros(len(log_p))
             if options.decoder != "sample" and dict(options.rerank).get("alignment"):
-                gain = guidance(
-                    caption.words, look["locations"], *evidence["alignment"]
-                )
+                known = evidence["alignment"]
+                gain = guiding * guidance(caption.words, look["locations"], *known)
             if options.decoder == "greedy":
                 words = [max(words, key=lambda w: log_p[w] + gain[w])]
             elif options.decoder == "sample":

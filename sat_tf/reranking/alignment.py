@@ -27,12 +27,15 @@ class Alignment(Reranker):
     (Maron and Lozano-Perez 1998; Fang et al. 2015 for words of captions, Pinheiro and
     Collobert 2015 for this maximum), and their softmax over the locations where it is
     seen. `fit` teaches it the words of captions, without boxes; before that it has no
-    opinion. It guides the search as well, to words that are found where it looks.
+    opinion.
 
     As it is told the word, it can show attention, which is not, where to look: with
     `teaching`, the cross-entropy between the locations that show a word and alpha is
     minimised too. A word counts by how much the image has to do with it: "dog" in full
     where there is one, "the" not at all.
+
+    As no ranking finds a beam that the search has missed, it can guide the search: with
+    `guiding`, words are preferred that are found at the place where the search looks.
 
     Args:
         hidden_size: units with a rectifier.
@@ -42,11 +45,12 @@ class Alignment(Reranker):
             and the softmax uniform.
         teaching: weight of a supported word's cross-entropy; 0 = attention is not
             taught.
+        guiding: weight of what a word gains in a search by being found, beside its
+            log-probability; 0 = the search is not guided.
     """
 
     learns = True
     locates = True
-    guides = True
     requires = ("consensus",)
     added = ("inverse_temperature",)
 
@@ -58,18 +62,20 @@ class Alignment(Reranker):
         input_dropout=0.0,
         sharpness=3.0,
         teaching=0.0,
+        guiding=0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
         check(Size, hidden_size=hidden_size)
         check(Rate, dropout=dropout, input_dropout=input_dropout)
         check(Positive, sharpness=sharpness)
-        check(Weight, teaching=teaching)
+        check(Weight, teaching=teaching, guiding=guiding)
         self.hidden_size = hidden_size
         self.dropout = dropout
         self.input_dropout = input_dropout
         self.sharpness = sharpness
         self.teaching = teaching
+        self.guiding = guiding
 
     def build(self, annotations_shape, vocabulary_size):
         """Creates all weights from the grid and D, and V."""
@@ -163,17 +169,22 @@ class Alignment(Reranker):
         near = tf.einsum("blv,ml->bmv", logits, _spread(self.grid))
         return tf.math.log_sigmoid(self._has(logits, axis=1)), tf.math.log_sigmoid(near)
 
-    def guide(self, tokens, locations, evidence):
-        """log p(word is found) - log p(word), `[S, B, V]`: see `score` for both.
+    @property
+    def guides(self):
+        """Whether it guides the search whose beams it ranks."""
+        return self.guiding > 0
 
-        The pointwise mutual information of word and place: how much more probable the
-        place makes the word. What was said already gains nothing, nor what all captions
-        have, such as `<eos>`.
+    def guide(self, tokens, locations, evidence):
+        """`guiding` times log p(word is found) - log p(word), `[S, B, V]`; see `score`.
+
+        That is how much more probable a place makes a word, their pointwise mutual
+        information. What was said already gains nothing, nor what all captions have,
+        such as `<eos>`.
         """
         (has, shows), worth = evidence, self._information()
         seen = tf.gather(shows, tf.transpose(locations), batch_dims=1)
         found = (has + tf.transpose(seen, [1, 0, 2])) / 2
-        gain = tf.where(worth > 0, found + worth, 0.0)
+        gain = self.guiding * tf.where(worth > 0, found + worth, 0.0)
         # `<pad>` is among the tokens as long as there is a next word.
         beam, image, _ = tf.meshgrid(
             *map(tf.range, tf.unstack(tf.shape(tokens))), indexing="ij"
@@ -238,6 +249,7 @@ class Alignment(Reranker):
             "input_dropout": self.input_dropout,
             "sharpness": self.sharpness,
             "teaching": self.teaching,
+            "guiding": self.guiding,
         }
 
 

@@ -33,7 +33,7 @@ def options_for(decoder, **settings):
 # ------------------------------------------------------------- random tiny models
 
 
-def tiny_captioner(words=6):
+def tiny_captioner(words=6, guiding=0.0):
     keras.utils.set_random_seed(17)
     return ShowAttendTell(
         [f"w{i}" for i in range(words)],
@@ -41,7 +41,7 @@ def tiny_captioner(words=6):
         embedding_size=6,
         hidden_size=7,
         attention_size=4,
-        rerankers=[Detection(3), Grounding(3), Alignment(3)],
+        rerankers=[Detection(3), Grounding(3), Alignment(3, guiding=guiding)],
     )
 
 
@@ -64,6 +64,11 @@ def randomise(captioner, seed):
 @pytest.fixture(scope="module")
 def captioner():
     return tiny_captioner()
+
+
+@pytest.fixture(scope="module")
+def guided():
+    return tiny_captioner(guiding=0.7)
 
 
 @functools.cache
@@ -129,7 +134,10 @@ def compare_with_twin(captioner, options, seeds):
         evidence = evidence_of(captioner, features)
         for image, annotations in enumerate(features.astype(float)):
             known = {k: [x[image] for x in xs] for k, xs in evidence.items()}
-            captions = decode_plainly(plain, annotations, image, options, seed, known)
+            guiding = alignment_of(captioner).guiding
+            captions = decode_plainly(
+                plain, annotations, image, options, seed, known, guiding
+            )
             assert_same(decoded, image, captions, options)
             lengths += [len(c.words) for c in captions]
     assert min(lengths) < options.max_length == max(lengths)  # some end, some are cut
@@ -142,29 +150,27 @@ def test_agrees_with_the_plain_twin(captioner, decoder, attention):
 
 
 @pytest.mark.parametrize("decoder, attention", EVERY_MODE)
-def test_guided_by_an_alignment_agrees_with_the_plain_twin(
-    captioner, decoder, attention
-):
+def test_guided_by_an_alignment_agrees_with_the_plain_twin(guided, decoder, attention):
     rerank = {"consensus": 0.3, "alignment": 1.0}
     options = options_for(decoder, attention=attention, rerank=rerank, **USUAL)
-    compare_with_twin(captioner, options, range(17, 22))
+    compare_with_twin(guided, options, range(17, 22))
 
 
-def test_what_guides_a_search_is_not_in_its_log_probabilities(captioner):
+def test_what_guides_a_search_is_not_in_its_log_probabilities(guided):
     """They are those of the same words to the captioner alone; others may be found."""
-    features = randomise(captioner, 18)
-    plain, guided = (
-        compiled(captioner, DecodingOptions(rerank=rerank, max_length=7))(features, 18)
+    features = randomise(guided, 18)
+    alone, led = (
+        compiled(guided, DecodingOptions(rerank=rerank, max_length=7))(features, 18)
         for rerank in ({}, {"consensus": 0.3, "alignment": 1.0})
     )
-    assert (plain.tokens.numpy() != guided.tokens.numpy()).any()
-    np.testing.assert_array_equal(plain.score, plain.log_p)
-    assert (np.abs(guided.score.numpy() - guided.log_p.numpy()) > 0.1).any()
-    trace, _ = captioner.network.trace(
-        {"annotations": features, "tokens": guided.tokens[0]},
+    assert (alone.tokens.numpy() != led.tokens.numpy()).any()
+    np.testing.assert_array_equal(alone.score, alone.log_p)
+    assert (np.abs(led.score.numpy() - led.log_p.numpy()) > 0.1).any()
+    trace, _ = guided.network.trace(
+        {"annotations": features, "tokens": led.tokens[0]},
         lambda logits, t: tf.one_hot(tf.argmax(logits, -1), logits.shape[-1]),
     )
-    np.testing.assert_allclose(guided.log_p_word[0], trace.log_p_word[0], atol=1e-5)
+    np.testing.assert_allclose(led.log_p_word[0], trace.log_p_word[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("decoder", DECODERS)

@@ -246,7 +246,7 @@ def test_a_word_counts_for_less_where_it_is_not_looked_for():
 
 def test_a_search_is_guided_to_what_is_where_it_looks():
     """Two beams look for the two words that an image has; one has said the first."""
-    captioner = captioner_of()
+    captioner = captioner_of(guiding=1.0)
     head = told(captioner)
     share = np.full(head.share.shape, 0.2)
     share[EOS] = 1.0
