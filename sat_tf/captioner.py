@@ -292,10 +292,8 @@ class ShowAttendTell(KerasHabits, Configured, keras.Model):
 
     def opinions(self, features, options):
         """What `decode` takes as `guides` and `rerank`, for features `[B, L, D]`."""
-        if options.decoder == "sample" or not options.rerank:
-            return {}
-        annotations = self.encoder(features)
-        return reranking.opinions(self.rerankers, annotations, options.rerank)
+        asked = reranking.asked(self.rerankers, options)
+        return reranking.opinions(asked, self.encoder(features)) if asked else {}
 
     # -------------------------------------------------------------------- keeping
 

@@ -158,7 +158,7 @@ def decoding_options(args):
                 f"Expected several beams, for --{on[0]} to rank. Received: --beam 1. "
                 f"Give --beam 10, say, or leave --{on[0]} out."
             )
-        return {**options, "decoder": "greedy"}
-    if "beam" in options or on:
+        options["decoder"] = "greedy"
+    elif "beam" in options or on:
         options.setdefault("decoder", "beam")
     return {**options, "rerank": rerank} if rerank else options

@@ -23,7 +23,8 @@ class DecodingOptions:
             short captions, 1 = mean per word.
         rerank: how much each reranker counts, name -> strength; the beams that a search
             ends with are ranked by the sum of what these say, see `RERANKERS`. Empty:
-            by the score that the search went by.
+            by the score that the search went by. One that `guides` guides the search
+            itself as well, a greedy one too, whatever its strength.
         temperature: the sample decoder draws from softmax(log_p / temperature).
         top_k: the sample decoder draws from the k most probable words only.
         top_p: ... from the fewest words whose probability mass reaches p only.

@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 from tqdm import tqdm
 
-from sat_tf import images
+from sat_tf import images, reranking
 from sat_tf.datasets import cache, scenes
 from sat_tf.datasets.pipeline import Mirrored
 from sat_tf.decoding.explain import explain_features
@@ -139,6 +139,7 @@ def evaluate(
     label = f"caption {split.split}" if progress else None
     captions = predict(captioner, inputs, key, options, seed=seed, progress=label)
     texts = [c.caption for c in captions]
+    asked = reranking.asked(captioner.rerankers, options)
     paths = out / "predictions.json", out / "references.json"
     metrics.write_json(metrics.to_predictions(texts), paths[0])
     metrics.write_json(
@@ -151,7 +152,7 @@ def evaluate(
         "beam": options.width,
         "attention": options.attention,
         "length_penalty": options.length_penalty,
-        "rerank": dict(options.rerank) if options.width > 1 else {},
+        "rerank": {reranking.name_of(one): strength for one, strength in asked},
         **metrics.score_files(*paths, meteor=meteor),
     }
     seen = all_looks(captioner, split, inputs, key, captions, options, seed=seed)

@@ -58,24 +58,35 @@ def chosen(rerankers, defaults, asked):
     return on
 
 
-def opinions(rerankers, annotations, strengths):
-    """What `decode` takes as `guides` and `rerank`: dict of tuples of functions.
+def asked(rerankers, options):
+    """Those whose opinion counts, each with its strength: pairs.
+
+    Only beams are ranked; one caption, which is not drawn, may still be guided.
 
     Args:
         rerankers: list of `Reranker`, those a captioner has of its own.
-        annotations: `[B, L, D]`.
-        strengths: pairs of name and strength, as in `DecodingOptions.rerank`.
+        options: `DecodingOptions`.
     """
+    if options.decoder == "sample":
+        return []
     own = {name_of(reranker): reranker for reranker in rerankers}
+    pairs = [(own[n] if n in own else RERANKERS[n](), s) for n, s in options.rerank]
+    return [(one, s) for one, s in pairs if options.width > 1 or one.guides]
+
+
+def opinions(pairs, annotations):
+    """What `decode` takes as `guides` and `rerank`: dict of tuples of functions.
+
+    Args:
+        pairs: of a `Reranker` and its strength, as from `asked`.
+        annotations: `[B, L, D]`.
+    """
     guides, rerank = [], []
-    for name, strength in strengths:
-        reranker = own[name] if name in own else RERANKERS[name]()
-        evidence = reranker.evidence(annotations)
-        rerank.append(
-            functools.partial(reranker.score, evidence=evidence, strength=strength)
-        )
+    for reranker, strength in pairs:
+        known = {"evidence": reranker.evidence(annotations)}
+        rerank.append(functools.partial(reranker.score, strength=strength, **known))
         if reranker.guides:
-            guides.append(functools.partial(reranker.guide, evidence=evidence))
+            guides.append(functools.partial(reranker.guide, **known))
     return {"guides": tuple(guides), "rerank": tuple(rerank)}
 
 

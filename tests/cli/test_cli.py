@@ -305,6 +305,20 @@ def test_greedy_has_nobody_to_agree_with(asked, run, here, capsys):
     assert (scores["decoder"], scores["rerank"]) == ("greedy", {})
 
 
+def test_greedy_is_guided_unless_that_is_off(here, capsys):
+    """What `--alignment off` turns off, with one beam too, and the scores say which."""
+    captioner = small_captioner(rerankers=[Alignment(3, guiding=0.5)])
+    captioner.encoder.resize_mode = "squash"
+    rerank = {"consensus": 0.3, "alignment": 2.0}
+    captioner.decoder_options = {"decoder": "beam", "beam": 3, "rerank": rerank}
+    captioner.save_to_preset(here / "guided")
+    out = ["--data", "own", "--out", "led", "--json", "--beam", "1"]
+    for told, used in (([], {"alignment": 2.0}), (["--alignment", "off"], {})):
+        assert cli.main(["evaluate", "guided", *out, *told]) == 0
+        scores = json.loads(capsys.readouterr().out)
+        assert (scores["decoder"], scores["rerank"]) == ("greedy", used)
+
+
 def test_trained_captioner_is_the_best_one(run):
     """`--model` takes the run, or the folder of the captioner in it."""
     assert storage.find(run) == storage.find(run / "model") == run / "model"
