@@ -79,7 +79,7 @@ def decode(
     """
     options = options or DecodingOptions()
     seed = as_seed(seed)
-    rule, pick = LOCATION_RULES[options.attention], DECODERS[options.decoder]
+    pick = DECODERS[options.decoder]
     width, size = options.width, options.max_length
     start = _start(state, size)
     draws = _draws(seed, first, tf.shape(start[0].words)[1], options)
@@ -87,11 +87,7 @@ def decode(
     def one_word(t, beams, said, state, looks):
         number = beams.words.shape[0]
         location, word = (None if x is None else x[t][:number] for x in draws)
-
-        def choose(logits):
-            return rule(logits, location)
-
-        choose.one_hot = options.attention != "expected"
+        choose = _chooser(location, options)
         log_p, state, aux = step(beams.words, state, memory, choose)
         log_p = tf.ensure_shape(log_p, [beams.words.shape[0], None, None])
         log_p = forbid(tf.cast(log_p, tf.float32), said.tokens, t, options)
@@ -101,12 +97,7 @@ def decode(
         log_p_word = tf.add_n([gain, *(-_of_words(x, parents, words) for x in advice)])
         if width > 1:
             beams, said, state = _follow(parents, (beams, said, state))
-        now = tf.range(size) == t
-        said = tf.nest.map_structure(
-            lambda new, old: tf.where(now, new[..., tf.newaxis], old),
-            _Said(words, log_p_word, parents),
-            said,
-        )
+        said = _say(t, _Said(words, log_p_word, parents), said)
         looks = {name: looks[name].write(t, _look(name, aux, width)) for name in looks}
         return t + 1, grow(beams, words, gain), said, state, looks
 
@@ -138,6 +129,25 @@ def _start(state, size):
     kinds = {"alpha": tf.float32, "locations": tf.int32, "beta": tf.float32}
     looks = {k: tf.TensorArray(kind, size=size) for k, kind in kinds.items()}
     return beams, said, state, looks
+
+
+def _chooser(location, options):
+    """What `step` calls to look somewhere, with the chance `[S, B]` or none."""
+    rule = LOCATION_RULES[options.attention]
+
+    def choose(logits):
+        return rule(logits, location)
+
+    choose.one_hot = options.attention != "expected"
+    return choose
+
+
+def _say(t, words, said):
+    """`said` with its word number t from `words`, `[S, B]`."""
+    now = tf.range(tf.shape(said.tokens)[-1]) == t
+    return tf.nest.map_structure(
+        lambda new, old: tf.where(now, new[..., tf.newaxis], old), words, said
+    )
 
 
 def _follow(parents, tree):
