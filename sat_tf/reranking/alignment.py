@@ -166,7 +166,7 @@ class Alignment(Reranker):
     def evidence(self, annotations):
         """log p(a caption says w) `[B, V]`, log p(a location shows w) `[B, L, V]`."""
         logits = self._logits(annotations)
-        near = tf.einsum("blv,ml->bmv", logits, _spread(self.grid))
+        near = tf.matmul(_spread(self.grid), logits)
         return tf.math.log_sigmoid(self._has(logits, axis=1)), tf.math.log_sigmoid(near)
 
     @property
@@ -182,13 +182,14 @@ class Alignment(Reranker):
         such as `<eos>`.
         """
         (has, shows), worth = evidence, self._information()
-        seen = tf.gather(shows, tf.transpose(locations), batch_dims=1)
-        found = (has + tf.transpose(seen, [1, 0, 2])) / 2
-        gain = self.guiding * tf.where(worth > 0, found + worth, 0.0)
-        # `<pad>` is among the tokens as long as there is a next word.
+        weight = self.guiding * tf.cast(worth > 0, tf.float32)
         beam, image, _ = tf.meshgrid(
             *map(tf.range, tf.unstack(tf.shape(tokens))), indexing="ij"
         )
+        seen = tf.gather_nd(shows, tf.stack([image[..., 0], locations], axis=-1))
+        # The first term is `[B, V]`: one pass less over all beams.
+        gain = weight * (has / 2 + worth) + weight / 2 * seen
+        # `<pad>` is among the tokens as long as there is a next word.
         said = tf.stack([beam, image, tokens], axis=-1)
         return tf.tensor_scatter_nd_update(gain, said, tf.zeros(tf.shape(tokens)))
 
