@@ -20,9 +20,8 @@ class Decoded(NamedTuple):
 
     Attributes:
         tokens: int32 `[K, B, T]`, <pad> after <eos>.
-        score: float32 `[K, B]`, what ranks the beams: `log_p / length **
-            length_penalty`, log_p with what guided the search; or what the rerankers
-            say.
+        score: float32 `[K, B]`, what ranks the beams: log_p, and what the guides added
+            to it, over `length ** length_penalty`; or what the rerankers say.
         log_p: float32 `[K, B]`, log-probability of the caption, nats.
         log_p_word: float32 `[K, B, T]`, nats.
         alpha: float32 `[K, B, T, L]`, attention when the word was chosen.
