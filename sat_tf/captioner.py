@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from sat_tf import reranking
-from sat_tf.decoding import DecodingOptions, explain, generate, selector
+from sat_tf.decoding import SAMPLING, DecodingOptions, explain, generate, selector
 from sat_tf.estimators import ESTIMATORS, Estimator
 from sat_tf.model.encoder import Encoder
 from sat_tf.model.network import Network
@@ -27,7 +27,6 @@ class ShowAttendTell(KerasHabits, Configured, keras.Model):
     `"annotations": [B, L, D]` (features computed once by `encode`) in place of
     `"image"`. Tokens end in `<eos>` and are padded with 0. Captions that share images
     may come with fewer of them and `"rows"`, int `[B]`: which one each is about.
-    Rows of tokens that are all 0 fill a batch up and count for nothing.
     Words to go in that are not the caption's own come as `"inputs"`, int `[B, T]`.
     `"location_bias"` `[B, T, L]`, if there, is added to the location logits (eq. 4).
     Captions without words, all 0, may fill a batch up to its size: they count for
@@ -162,8 +161,8 @@ class ShowAttendTell(KerasHabits, Configured, keras.Model):
         self.scheduled_sampling = scheduled_sampling
         if decoder is not None:
             named = {"decoder": decoder} if isinstance(decoder, str) else decoder
-            self.decoder_options = dict(named)
-            self.options()  # refuses now what nobody could decode with later
+            # Refused now is what nobody could decode with later.
+            self.decoder_options = self._options({}, named).told(named)
         self.compiled_updates = updates.Compiled()
         self.encoder_optimizer = None
         if self.encoder_rate != 1.0 and self.encoder.trainable_variables:
@@ -246,7 +245,7 @@ class ShowAttendTell(KerasHabits, Configured, keras.Model):
 
         Args:
             images: paths, bytes, Pillow images, arrays or a `tf.data.Dataset`, one or
-                many; see `generation.generate`.
+                many; see `decoding.generate.generate`.
             seed: for what is drawn at random: for each image by its index, whatever
                 the batch; `None` draws anew at every call.
             batch_size: images decoded at once.
@@ -277,13 +276,16 @@ class ShowAttendTell(KerasHabits, Configured, keras.Model):
 
     def options(self, **options):
         """`DecodingOptions` with this captioner's defaults filled in."""
-        defaults = {"attention": self.estimator.attention, **self.decoder_options}
-        asked = options.pop("rerank", {})
-        options = {**defaults, **options}
+        return self._options(self.decoder_options, options)
+
+    def _options(self, defaults, asked):
+        if asked.get("decoder", "sample") != "sample":  # then nobody asked for these
+            defaults = {k: v for k, v in defaults.items() if k not in SAMPLING}
+        options = {"attention": self.estimator.attention, **defaults, **asked}
         options["rerank"] = reranking.chosen(
-            self.rerankers, options.get("rerank", {}), asked
+            self.rerankers, defaults.get("rerank", {}), asked.get("rerank", {})
         )
-        if "banned" in options:
+        if isinstance(options.get("banned"), list | tuple | set):
             options["banned"] = tuple(
                 self.vocabulary.id_of(w) if isinstance(w, str) else w
                 for w in options["banned"]
@@ -292,8 +294,8 @@ class ShowAttendTell(KerasHabits, Configured, keras.Model):
 
     def opinions(self, features, options):
         """What `decode` takes as `guides` and `rerank`, for features `[B, L, D]`."""
-        asked = reranking.asked(self.rerankers, options)
-        return reranking.opinions(asked, self.encoder(features)) if asked else {}
+        pairs = reranking.with_a_say(self.rerankers, options)
+        return reranking.opinions(pairs, self.encoder(features)) if pairs else {}
 
     # -------------------------------------------------------------------- keeping
 

@@ -753,6 +753,27 @@ def test_preset_without_encoder_needs_its_weights_again(tmp_path):
         ShowAttendTell.from_preset(tmp_path / "model", encoder_weights="no.h5")
 
 
+def test_what_json_does_not_take_costs_no_file(tmp_path):
+    model = toy()
+    model.save_to_preset(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for variable in model.network.decoder.trainable_variables:
+        variable.assign(-variable)
+    with pytest.raises(TypeError, match="JSON"):
+        model.save_to_preset(tmp_path, metadata={"when": object()})
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_numbers_of_numpy_are_kept_as_any(tmp_path):
+    model = toy()
+    rerank = {"consensus": np.float32(0.5)}
+    decoder = {"decoder": "beam", "beam": np.int64(4), "rerank": rerank}
+    model.compile(decoder=decoder | {"banned": np.array([4, 5])})
+    model.save_to_preset(tmp_path)
+    loaded = ShowAttendTell.from_preset(tmp_path)
+    assert loaded.options() == model.options(**decoder, banned=(4, 5))
+
+
 def test_damaged_preset_says_what_does_not_fit(tmp_path):
     toy().save_to_preset(tmp_path)
     with np.load(tmp_path / "weights.npz") as arrays:

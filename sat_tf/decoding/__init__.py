@@ -8,12 +8,13 @@ differs between location rules is where the model looks (`LOCATION_RULES`).
 
 from sat_tf.decoding.locations import LOCATION_RULES, selector
 from sat_tf.decoding.loop import Decoded, decode
-from sat_tf.decoding.options import DecodingOptions
+from sat_tf.decoding.options import SAMPLING, DecodingOptions
 from sat_tf.decoding.words import DECODERS
 
 __all__ = [
     "DECODERS",
     "LOCATION_RULES",
+    "SAMPLING",
     "Decoded",
     "DecodingOptions",
     "decode",

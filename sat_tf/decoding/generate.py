@@ -1,4 +1,4 @@
-"""From images to captions a person can read, and where each word was looked at."""
+"""From images to captions a person can read, and where it looked for each word."""
 
 import dataclasses
 import io
@@ -63,7 +63,7 @@ def generate(captioner, images, options, *, seed=None, batch_size=32):
     """
     if not (isinstance(batch_size, numbers.Integral) and batch_size >= 1):
         raise ValueError(
-            "Expected batch_size a whole number >= 1. "
+            "Expected batch_size to be a whole number >= 1. "
             f"Received: batch_size={batch_size!r}. Lower it where memory is short."
         )
     seed, captions = as_seed(seed), []
@@ -85,6 +85,11 @@ def caption_features(captioner, features, options, *, seed=None, first=0):
         tf.constant(first, tf.int32),
     )
     decoded = type(decoded)(*(x.numpy() for x in decoded))
+    for b in np.flatnonzero(~np.isfinite(decoded.log_p).any(axis=0)):
+        raise ValueError(
+            "Expected images, or annotations, of finite numbers. Received: nan or "
+            f"infinity in image {first + b}. Leave it out, or mend it."
+        )
     images = decoded.tokens.shape[1]
     return [_caption(captioner, decoded, b) for b in range(images)]
 

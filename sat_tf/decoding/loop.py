@@ -65,8 +65,8 @@ def decode(
         first: index of the first image, where these are some of many. What is drawn
             for an image depends on the seed and its index alone.
         guides: functions of the captions so far and of where each looks for its next
-            word, `(tokens [S, B, T], locations [S, B]) -> [S, B, V]` nats, 0 for
-            `<pad>`. Words are chosen by log_p and what these add to it.
+            word, `(tokens [S, B, T], locations [S, B]) -> [S, B, V]` nats. Words are
+            chosen by log_p and what these add to it; -inf rules a word out.
         rerank: functions of the search's beams, `Decoded` -> `[K, B]`. The sum of what
             they say ranks the beams; with none of them the search's own score does.
 
@@ -93,7 +93,7 @@ def decode(
         aux = {**aux, "locations": _greatest(aux["weights"])}
         advice = [guide(said.tokens, aux["locations"]) for guide in guides]
         parents, words, gain = pick(tf.add_n([log_p, *advice]), beams, options, word)
-        log_p_word = tf.add_n([gain, *(-_of_words(x, parents, words) for x in advice)])
+        log_p_word = _unguided(log_p, parents, words, gain) if guides else gain
         if width > 1:
             beams, said, state = _follow(parents, (beams, said, state))
         said = _say(t, _Said(words, log_p_word, parents), said)
@@ -161,10 +161,13 @@ def _greatest(weights):
     return tf.argmax(weights, axis=-1, output_type=tf.int32)
 
 
-def _of_words(x, parents, words):
-    """`[S, B, V]` of the words that continue those beams, `[K, B]` each."""
+def _unguided(log_p, parents, words, gain):
+    """`log_p` `[S, B, V]` of the words that continue those beams, `[K, B]` each."""
     image = tf.broadcast_to(tf.range(tf.shape(words)[1]), tf.shape(words))
-    return tf.gather_nd(x, tf.stack([parents, image, words], axis=-1))
+    log_p_word = tf.gather_nd(log_p, tf.stack([parents, image, words], axis=-1))
+    # An ended beam goes on at no cost, and a dead one stays dead.
+    settled = (words == PAD) | (gain == -float("inf"))
+    return tf.where(settled, gain, log_p_word)
 
 
 def _look(name, aux, width):

@@ -139,7 +139,7 @@ def evaluate(
     label = f"caption {split.split}" if progress else None
     captions = predict(captioner, inputs, key, options, seed=seed, progress=label)
     texts = [c.caption for c in captions]
-    asked = reranking.asked(captioner.rerankers, options)
+    pairs = reranking.with_a_say(captioner.rerankers, options)
     paths = out / "predictions.json", out / "references.json"
     metrics.write_json(metrics.to_predictions(texts), paths[0])
     metrics.write_json(
@@ -152,7 +152,7 @@ def evaluate(
         "beam": options.width,
         "attention": options.attention,
         "length_penalty": options.length_penalty,
-        "rerank": {reranking.name_of(one): strength for one, strength in asked},
+        "rerank": {reranking.name_of(one): strength for one, strength in pairs},
         **metrics.score_files(*paths, meteor=meteor),
     }
     seen = all_looks(captioner, split, inputs, key, captions, options, seed=seed)

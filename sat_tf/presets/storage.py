@@ -61,8 +61,6 @@ def save(captioner, folder, *, encoder=None, dtype=None, metadata=None):
         for name, variable in named_weights(captioner).items()
         if encoder or not name.startswith("encoder/")
     }
-    with replacing(folder / "weights.npz") as path, open(path, "wb") as file:
-        np.savez(file, **weights)
     options = captioner.get_config()
     config = {
         "format": FORMAT,
@@ -71,9 +69,16 @@ def save(captioner, folder, *, encoder=None, dtype=None, metadata=None):
         "captioner": options,
     }
     metadata = metadata or {}
-    for name, value in (("config", config), ("metadata", metadata)):
+    # First of all, as what JSON does not take must not cost the files that are there.
+    texts = {
+        name: json.dumps(value, indent=1) + "\n"
+        for name, value in (("config", config), ("metadata", metadata))
+    }
+    with replacing(folder / "weights.npz") as path, open(path, "wb") as file:
+        np.savez(file, **weights)
+    for name, text in texts.items():
         with replacing(folder / f"{name}.json") as path:
-            path.write_text(json.dumps(value, indent=1) + "\n")
+            path.write_text(text)
     card = folder / "README.md"
     if not card.is_file() or hub.MARK.encode() in card.read_bytes():
         with replacing(card) as path:
@@ -100,7 +105,7 @@ def find(name):
     raise ValueError(
         "Expected the folder of a run or of a saved captioner, hf://user/name, or one "
         f"of: {', '.join(shipped)}. Received: {str(name)!r}. "
-        "Check the path; a run has its first captioner after the warm-up."
+        "Check the path; a run that is still warming up has no captioner yet."
     )
 
 

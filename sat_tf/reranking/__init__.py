@@ -9,6 +9,7 @@ A reranker is one file with a `Reranker` in it and one line in `RERANKERS`.
 """
 
 import functools
+from collections.abc import Mapping
 
 from sat_tf.runtime.registry import Registry
 
@@ -34,7 +35,12 @@ def chosen(rerankers, defaults, asked):
         ValueError: there is no such reranker, the captioner was trained without it, or
             another is missing whose scores it adds to.
     """
-    strengths = {**dict(defaults), **dict(asked)}
+    if not isinstance(asked, Mapping):
+        raise ValueError(
+            "Expected rerank to be a dictionary of names and strengths. "
+            f'Received: rerank={asked!r}. Write, for instance, {{"consensus": 0.3}}.'
+        )
+    strengths = {**dict(defaults), **asked}
     known = {name_of(reranker) for reranker in rerankers}
     on = {n: s for n, s in strengths.items() if not RERANKERS[n].is_off(s)}
     for name in list(on):
@@ -58,10 +64,10 @@ def chosen(rerankers, defaults, asked):
     return on
 
 
-def asked(rerankers, options):
+def with_a_say(rerankers, options):
     """Those whose opinion counts, each with its strength: pairs.
 
-    Only beams are ranked; one caption, which is not drawn, may still be guided.
+    Only beams are ranked, but a greedy search may still be guided.
 
     Args:
         rerankers: list of `Reranker`, those a captioner has of its own.
@@ -70,7 +76,8 @@ def asked(rerankers, options):
     if options.decoder == "sample":
         return []
     own = {name_of(reranker): reranker for reranker in rerankers}
-    pairs = [(own[n] if n in own else RERANKERS[n](), s) for n, s in options.rerank]
+    on = {n: s for n, s in options.rerank if not RERANKERS[n].is_off(s)}
+    pairs = [(own[n] if n in own else RERANKERS[n](), s) for n, s in on.items()]
     return [(one, s) for one, s in pairs if options.width > 1 or one.guides]
 
 
@@ -78,7 +85,7 @@ def opinions(pairs, annotations):
     """What `decode` takes as `guides` and `rerank`: dict of tuples of functions.
 
     Args:
-        pairs: of a `Reranker` and its strength, as from `asked`.
+        pairs: of a `Reranker` and its strength, as from `with_a_say`.
         annotations: `[B, L, D]`.
     """
     guides, rerank = [], []

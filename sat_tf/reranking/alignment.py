@@ -1,4 +1,4 @@
-"""Which places of an image show which words, learned from captions alone."""
+"""Which locations of an image show which words, learned from captions alone."""
 
 import keras
 import numpy as np
@@ -34,8 +34,8 @@ class Alignment(Reranker):
     minimised too. A word counts by how much the image has to do with it: "dog" in full
     where there is one, "the" not at all.
 
-    As no ranking finds a beam that the search has missed, it can guide the search: with
-    `guiding`, words are preferred that are found at the place where the search looks.
+    Ranking cannot find a beam that the search has missed, so it can also guide the
+    search: with `guiding`, words are preferred that are found where the search looks.
 
     Args:
         hidden_size: units with a rectifier.
@@ -45,8 +45,9 @@ class Alignment(Reranker):
             and the softmax uniform.
         teaching: weight of a supported word's cross-entropy; 0 = attention is not
             taught.
-        guiding: weight of what a word gains in a search by being found, beside its
-            log-probability; 0 = the search is not guided.
+        guiding: weight of what a word gains, or loses, in a search by how far it is
+            found, beside its log-probability; 0 = the search is not guided. It takes
+            decoding options that have the alignment rerank, at any strength but 0.
     """
 
     learns = True
@@ -139,8 +140,8 @@ class Alignment(Reranker):
     def locate(self, annotations, tokens, rows=None):
         """See `Reranker.locate`.
 
-        A place shows a word as far as the places around it do, and as far as it shows
-        the words around the word: a "red" beside "shirt" is the shirt's.
+        A location shows a word as far as the locations around it do, and as far as it
+        shows the words around the word: a "red" beside "shirt" is the shirt's.
         """
         hidden = self.hidden(annotations)
         if rows is not None:
@@ -177,7 +178,7 @@ class Alignment(Reranker):
     def guide(self, tokens, locations, evidence):
         """`guiding` times log p(word is found) - log p(word), `[S, B, V]`; see `score`.
 
-        That is how much more probable a place makes a word, their pointwise mutual
+        That is how much more probable a location makes a word, their pointwise mutual
         information. What was said already gains nothing, nor what all captions have,
         such as `<eos>`.
         """

@@ -1,4 +1,4 @@
-"""Images as bags of places, and the words of their captions, to learn words from."""
+"""Images as bags of locations, and the words of their captions, to learn words from."""
 
 import numpy as np
 

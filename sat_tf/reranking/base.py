@@ -19,7 +19,7 @@ class Reranker(keras.layers.Layer):
     learns = False
     """Whether it has weights, and so belongs to one captioner."""
     locates = False
-    """Whether it knows which places show a word, and so has `locate`."""
+    """Whether it knows which locations show a word, and so has `locate`."""
     guides = False
     """Whether it guides the search whose beams it ranks, and so has `guide`."""
     requires = ()
@@ -43,7 +43,7 @@ class Reranker(keras.layers.Layer):
     @classmethod
     def is_off(cls, strength):
         """Whether it counts for nothing at this strength; `None` and 0 do."""
-        return not strength
+        return strength is None or strength == 0
 
     def build(self, annotations_shape, vocabulary_size):
         """Creates weights from `(None, h, w, D)`, the grid and D, and V."""

@@ -104,7 +104,7 @@ def _rounds(captioner, beam, draws):
     """What is asked for, one after the other: beams, and a draw as often as wanted."""
     if draws < 0:
         raise ValueError(
-            f"Expected draws >= 0. Received: draws={draws}. Ask for none or some."
+            f"Expected draws >= 0. Received: draws={draws}. Give 0 or more."
         )
     searched = {} if beam is None else {"decoder": "beam", "beam": beam}
     drawn = captioner.options(decoder="sample", temperature=TEMPERATURE)
@@ -113,7 +113,7 @@ def _rounds(captioner, beam, draws):
 
 def _digest(captioner, split, rounds):
     """Of all that a round's captions depend on, beside its number."""
-    asked = repr([split.fingerprint, *rounds[:2]])
+    asked = repr([split.fingerprint, *rounds[:2], captioner.get_config()])
     return fingerprint(asked, captioner.weights)[:12]
 
 

@@ -10,7 +10,13 @@ import tensorflow as tf
 from plain_decoder import EOS, PAD, UNK, PlainCaptioner, decode_plainly
 
 from sat_tf.captioner import ShowAttendTell
-from sat_tf.decoding import DECODERS, LOCATION_RULES, DecodingOptions, decode
+from sat_tf.decoding import (
+    DECODERS,
+    LOCATION_RULES,
+    DecodingOptions,
+    decode,
+    generate,
+)
 from sat_tf.decoding.words import top_k
 from sat_tf.model.encoder import Encoder
 from sat_tf.reranking import name_of
@@ -188,6 +194,14 @@ def test_constraints_agree_with_the_plain_twin(captioner, decoder, settings):
     compare_with_twin(captioner, options, range(17, 23))
 
 
+@pytest.mark.parametrize("decoder", ["greedy", "beam"])
+def test_constraints_hold_in_a_guided_search(guided, decoder):
+    rerank = {"consensus": 0.3, "detection": 1.0, "alignment": 2.0}
+    rules = {"min_length": 3, "no_repeat_ngram": 2, "banned": (4,)}
+    options = options_for(decoder, max_length=7, beam=4, rerank=rerank, **rules)
+    compare_with_twin(guided, options, range(17, 23))
+
+
 @pytest.mark.parametrize("exponent", [0.1, 0.3, 1.0])  # 0 makes ties
 def test_consensus_agrees_with_the_plain_twin(captioner, exponent):
     options = DecodingOptions(
@@ -344,6 +358,41 @@ def test_wide_beam_is_brute_force(penalty):
         assert (lengths[k:] == 0).all()
         assert (decoded.score[k:, image].numpy() == -np.inf).all()
         assert (decoded.tokens[k:, image].numpy() == PAD).all()
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+def test_a_wide_guided_beam_is_brute_force(penalty):
+    """All captions, by what the captioner and a guide make of them; and by log_p."""
+    script, advice = Script(DOG), {"dog": -1.0, "cat": 2.0, "down": -np.inf}
+    gain = np.array([advice.get(w, 0.0) for w in script.vocabulary.words], "float32")
+    options = DecodingOptions(
+        decoder="beam", beam=20, max_length=5, length_penalty=penalty
+    )
+
+    def guide(tokens, locations):
+        return tf.broadcast_to(gain, [*tf.shape(locations), len(gain)])
+
+    decoded = decode(script.step, (), script.state, options, guides=[guide])
+    expected = {}
+    stories = [((), 0.0, 0.0)]
+    while stories:
+        words, log_p, added = stories.pop()
+        if words and words[-1] == ".":
+            expected[words] = ((log_p + added) / len(words) ** penalty, log_p)
+            continue
+        for word, p in DOG[words[-1] if words else ""].items():
+            if (more := advice.get(word, 0.0)) > -np.inf:
+                stories.append(((*words, word), log_p + np.log(p), added + more))
+    best_first = sorted(expected, key=lambda story: -expected[story][0])
+    for k, story in enumerate(best_first):
+        length = int(decoded.length[k, 0])
+        said = decoded.tokens[k, 0].numpy()[:length]
+        assert said.tolist() == [script.ids[word] for word in story]
+        score, log_p = expected[story]
+        np.testing.assert_allclose(decoded.score[k, 0], score, rtol=1e-5)
+        np.testing.assert_allclose(decoded.log_p[k, 0], log_p, rtol=1e-5)
+    assert (decoded.length[len(expected) :, 0].numpy() == 0).all()
+    assert (decoded.log_p[len(expected) :, 0].numpy() == -np.inf).all()
 
 
 def _log_p(captioner, memory, state, story):
@@ -636,28 +685,53 @@ def test_no_images_give_no_captions(captioner):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"decoder": "beams"}, "one of .'beam', 'greedy', 'sample'.*'beams'"),
-        ({"attention": "soft"}, "one of .'argmax', 'expected', 'sample'.*'soft'"),
-        ({"beam": 0}, "beam a whole number >= 1.*beam=0"),
-        ({"max_length": 2.5}, "max_length a whole number >= 1.*2.5"),
-        ({"min_length": 30}, "min_length <= max_length=20.*min_length=30"),
-        ({"length_penalty": -1.0}, "length_penalty >= 0"),
+        ({"decoder": "beams"}, "one of greedy, sample, beam.*'beams'"),
+        ({"attention": "soft"}, "to be one of argmax, sample, expected.*'soft'"),
+        ({"beam": 0}, "beam to be a whole number, 1 or more.*beam=0"),
+        ({"max_length": 2.5}, "max_length to be a whole number, 1 or more.*2.5"),
+        ({"min_length": 30}, "min_length to be <= max_length=20.*min_length=30"),
+        ({"length_penalty": -1.0}, "length_penalty to be a number, 0 or more"),
         *(
             (
                 {"rerank": {"consensus": 0.3, name: strength}},
-                f"rerank of numbers that are finite and >= 0.*Give {name} such",
+                f"rerank to have finite strengths >= 0.*Give {name} such",
             )
             for name in ("consensus", "detection", "grounding", "alignment")
             for strength in (-1.0, float("inf"), float("nan"), "0.3", True)
         ),
-        ({"no_repeat_ngram": -1}, "no_repeat_ngram a whole number >= 0"),
-        ({"decoder": "sample", "temperature": 0.0}, "temperature > 0.*greedy"),
-        ({"decoder": "sample", "top_p": 1.5}, "top_p in .*top_p=1.5"),
-        ({"decoder": "sample", "top_k": 0}, "top_k a whole number >= 1"),
+        ({"no_repeat_ngram": -1}, "no_repeat_ngram to be a whole number, 0 or more"),
+        (
+            {"decoder": "sample", "temperature": 0.0},
+            "temperature to be a number, more than 0",
+        ),
+        (
+            {"decoder": "sample", "top_p": 1.5},
+            "top_p to be a number, more than 0, at most 1.*top_p=1.5",
+        ),
+        ({"decoder": "sample", "top_k": 0}, "top_k to be a whole number, 1 or more"),
         ({"temperature": 0.7}, "temperature=0.7.*decoder='sample'"),
         ({"decoder": "beam", "top_p": 0.9}, "top_p=0.9.*decoder='sample'"),
-        ({"banned": (EOS,)}, "banned without <eos>"),
-        ({"banned": (-3,)}, "banned without"),
+        ({"banned": (EOS,)}, "banned to be a list of ids .*none negative nor <eos>"),
+        ({"banned": (-3,)}, "none negative nor <eos>"),
+        ({"banned": (1.5,)}, "a list of ids"),
+        ({"banned": None}, "a list of ids"),
+        ({"banned": 3}, "a list of ids"),
+        ({"banned": "dog"}, "a list of ids"),
+        ({"decoder": ["beam"]}, "decoder to be one of greedy, sample, beam"),
+        ({"allow_unknown": "no"}, "allow_unknown to be true or false.*'no'"),
+        *(
+            ({"decoder": "sample", name: value}, f"{name} to be a .*{name}={value!r}")
+            for name, values in {
+                "beam": [True, None, "3", 2.0],
+                "max_length": [True, "20"],
+                "no_repeat_ngram": [True, None],
+                "length_penalty": [True, "1", None, float("inf"), float("nan")],
+                "temperature": [True, "1", None, float("inf"), float("nan")],
+                "top_k": [True, "1"],
+                "top_p": [True, "x", float("nan")],
+            }.items()
+            for value in values
+        ),
     ],
     ids=str,
 )
@@ -671,6 +745,49 @@ def test_what_only_adds_to_consensus_needs_it(captioner, name):
     wanted = f"Expected consensus beside {name}.*Ask for consensus too"
     with pytest.raises(ValueError, match=wanted):
         captioner.options(decoder="beam", rerank={name: 2.0})
+
+
+def test_rerank_is_a_dictionary(captioner):
+    for wrong in (None, "consensus", 3, [0.3]):
+        with pytest.raises(ValueError, match="Expected rerank to be a dictionary"):
+            captioner.options(decoder="beam", rerank=wrong)
+
+
+def test_a_strength_of_0_has_no_say(guided):
+    """Of those that are off then, however it was asked for; consensus is not."""
+    features = randomise(guided, 18)
+    strengths = {"consensus": 0.0, "alignment": 0.0}
+    direct = DecodingOptions(rerank=strengths, max_length=7)
+    asked = guided.options(rerank=strengths, max_length=7)
+    assert dict(asked.rerank) == {"consensus": 0.0}
+    alone = compiled(guided, DecodingOptions(max_length=7))(features, 18)
+    for options in (direct, asked):
+        same = compiled(guided, options)(features, 18)
+        np.testing.assert_array_equal(same.tokens, alone.tokens)
+
+
+def test_a_default_of_sampling_is_none_of_another_decoder(captioner):
+    captioner.compile(decoder={"decoder": "sample", "temperature": 0.7, "top_k": 3})
+    assert captioner.options().temperature == 0.7
+    for decoder in ("greedy", "beam"):
+        options = captioner.options(decoder=decoder)
+        assert (options.temperature, options.top_k) == (1.0, None)
+    with pytest.raises(ValueError, match="temperature=0.7.*decoder='sample'"):
+        captioner.options(decoder="beam", temperature=0.7)
+    with pytest.raises(ValueError, match="temperature=0.7.*decoder='sample'"):
+        captioner.compile(decoder={"decoder": "beam", "temperature": 0.7})
+    assert captioner.options().decoder == "sample"  # as it was
+    captioner.compile(decoder="greedy")
+
+
+def test_an_image_of_nan_is_named(captioner):
+    randomise(captioner, 17)
+    features = np.zeros([3, 6, 5], np.float32)
+    features[1] = np.nan
+    for decoder in ("greedy", "beam", "sample"):
+        with pytest.raises(ValueError, match="finite numbers.*nan .*in image 1"):
+            options = captioner.options(decoder=decoder, max_length=7)
+            generate.caption_features(captioner, features, options, seed=17)
 
 
 def test_banned_words_must_exist_and_leave_some():

@@ -6,12 +6,15 @@ import json
 import numpy as np
 import own_run
 import pytest
+import tensorflow as tf
 from own_run import STEPS
 from pycocoevalcap.cider.cider import Cider
 from quick_run import HARD, loaded, own_recipe
+from small_captioner import small_captioner
 
 from sat_tf import ShowAttendTell, cli, datasets, vocabulary
 from sat_tf.evaluation.evaluate import cached_inputs, predict
+from sat_tf.reranking.alignment import Alignment
 from sat_tf.training import building, loop, teaching
 from sat_tf.training.teaching import teach
 
@@ -193,6 +196,20 @@ def test_what_another_teacher_began_is_not_taken(teacher, tmp_path, monkeypatch)
     ask(whole)
     assert out.read_bytes() == whole.read_bytes()
     assert [*tmp_path.glob("taught.json.*")] == [begun]  # of use to that one
+
+
+def test_what_it_began_with_another_guide_is_not_taken():
+    """Which is no weight of it, and changes what it says."""
+    split = loaded("own", "train")
+    digests = set()
+    for guiding in (0.0, 0.5, 1.0):
+        head = Alignment(3, guiding=guiding)
+        captioner = small_captioner(rerankers=[head])
+        for variable in captioner.weights:
+            variable.assign(tf.zeros(variable.shape, variable.dtype))
+        rounds = teaching._rounds(captioner, 2, 1)
+        digests.add(teaching._digest(captioner, split, rounds))
+    assert len(digests) == 3
 
 
 @pytest.mark.parametrize("inside", [True, False])
