@@ -183,7 +183,12 @@ NEEDS = {
     ),
     "decoding.rerank": (
         f"{_BEAM} and decoding.beam=2 or more",
-        lambda recipe, _: _beams(recipe) > 1,
+        lambda recipe, _: _beams(recipe) > 1 or _guided(recipe),
+    ),
+    "model.rerankers.alignment.guiding": (
+        "a search that alignment has a say in: decoding.rerank.consensus and "
+        "decoding.rerank.alignment, and decoding.decoder=beam or greedy",
+        lambda recipe, _: _guided(recipe),
     ),
     "model.rerankers": (
         "stages.fit_rerankers={}, in which some rerankers learn",
@@ -205,6 +210,15 @@ def _waits(name, stages):
     """Whether a reranker is still to be fitted when the last epoch is over."""
     kind = RERANKERS[name]
     return kind.fit is not Reranker.fit and not ("see" in stages and kind.locates)
+
+
+def _guided(recipe):
+    """Whether an alignment guides the search; see `reranking.chosen`."""
+    asked = recipe.decoding.get("rerank", {})
+    on = {name for name, s in asked.items() if not RERANKERS[name].is_off(s)}
+    guiding = recipe.model.rerankers.get("alignment", {}).get("guiding", 0)
+    searched = recipe.decoding.get("decoder", "greedy") != "sample"
+    return guiding > 0 and searched and on >= {"alignment", "consensus"}
 
 
 def _beams(recipe):

@@ -14,6 +14,7 @@ from sat_tf.evaluation import captions as scores
 from sat_tf.evaluation import diagnostics
 from sat_tf.evaluation.evaluate import cached_inputs, predict
 from sat_tf.recipes import Recipe
+from sat_tf.reranking import RERANKERS
 from sat_tf.runtime.caches import default_cache
 from sat_tf.runtime.memory import keep_freed_memory
 from sat_tf.training import building, strategies, word_vectors, workers
@@ -38,7 +39,7 @@ def train(
 ):
     """Trains a captioner, or resumes the run in `out` where it was interrupted.
 
-    Every epoch the validation images are captioned as they will be at test time; the
+    Every epoch the validation images are captioned greedily, without rerankers; the
     captioner with the best BLEU-4 is kept in `out/model`.
 
     Args:
@@ -250,7 +251,7 @@ def _judged(session):
 def _validate(session):
     captioner, validation = session.captioner, session.validation
     inputs, key = cached_inputs(captioner, validation, session.cache_dir)
-    options = captioner.options(decoder="greedy")
+    options = captioner.options(decoder="greedy", rerank=dict.fromkeys(RERANKERS))
     captions = predict(captioner, inputs, key, options)
     bleu_4 = scores.bleu4([c.caption for c in captions], validation.captions)
     health = diagnostics.attention_health([c.alpha for c in captions])

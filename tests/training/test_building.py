@@ -76,6 +76,8 @@ def test_the_papers_rule_with_another_baseline():
     assert (other.lambda_e, other.semi_sampling) == (0.01, 0.5)
 
 
+GUIDED = ("stages.see={}", "model.rerankers.alignment.guiding=0.5")
+RANKED = ("decoding.rerank.consensus=0.3", "decoding.rerank.alignment=2")
 REFUSED = [
     (
         ("estimator=rloo", "estimator.temperature=0.3"),
@@ -151,6 +153,24 @@ REFUSED = [
         ("decoding.decoder=beam", "decoding.rerank.detection=3"),
         "Expected consensus beside detection",
     ),
+    (
+        (*GUIDED, "decoding.rerank.consensus=0.3"),
+        "Expected a search that alignment has a say in: decoding.rerank.consensus and "
+        "decoding.rerank.alignment, and decoding.decoder=beam or greedy, without which "
+        "model.rerankers.alignment.guiding changes nothing",
+    ),
+    (
+        (*GUIDED, *RANKED, "decoding.rerank.alignment=0"),
+        "model.rerankers.alignment.guiding changes nothing",
+    ),
+    (
+        (*GUIDED, *RANKED, "decoding.decoder=sample"),
+        "model.rerankers.alignment.guiding changes nothing",
+    ),
+    (
+        (*GUIDED[:1], "model.rerankers.alignment.guiding=0", *RANKED),
+        "decoding.rerank.consensus changes nothing",
+    ),
 ]
 
 
@@ -192,6 +212,15 @@ def test_an_alignment_learns_first_or_last(stage):
     assert list(recipe.stages)[0 if stage == "see" else -1] == stage
     (alignment,) = building.build(recipe, [["a red dog"]]).rerankers
     assert alignment.hidden_size == 3 and alignment.locates
+
+
+@pytest.mark.parametrize("decoder", ["greedy", "beam"])
+def test_an_alignment_that_ranks_may_guide(decoder):
+    """A greedy search too, of which nothing is ranked."""
+    change = dict(pair.split("=", 1) for pair in (*GUIDED, *RANKED))
+    change["decoding.decoder"] = decoder
+    recipe = RECIPES["scenes"].replace(change)
+    building.refuse_unheard(recipe, change)
 
 
 def test_what_a_recipe_says_reaches_the_captioner():

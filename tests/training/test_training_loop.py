@@ -23,9 +23,11 @@ from toy import toy
 
 from sat_tf import ShowAttendTell, datasets
 from sat_tf.datasets import cache, pipeline
+from sat_tf.decoding import DecodingOptions
 from sat_tf.decoding.generate import Caption
 from sat_tf.evaluation.evaluate import cached_inputs
 from sat_tf.recipes import Recipe
+from sat_tf.reranking.alignment import Alignment
 from sat_tf.training import building, loop
 
 
@@ -224,7 +226,7 @@ def test_decodes_as_the_recipe_says(quick, tmp_path):
 
 
 def test_decoding_nobody_could_do_is_refused_before_training(quick, tmp_path):
-    with pytest.raises(ValueError, match="beam a whole number >= 1"):
+    with pytest.raises(ValueError, match="beam to be a whole number, 1 or more"):
         quick.train(tmp_path, {"decoding.decoder": "beam", "decoding.beam": 0})
     assert not quick.used and not list(tmp_path.iterdir())
 
@@ -255,6 +257,24 @@ def test_validation_rows_hold_attention_health(monkeypatch, capsys):
     silent = dataclasses.replace(caption, caption="", words=(), alpha=uniform[:0])
     monkeypatch.setattr(loop, "predict", lambda *_: [silent])
     assert loop._validate(session).keys() == {"val_bleu_4"}
+
+
+def test_validation_is_greedy_and_nobody_helps(monkeypatch):
+    """However the captioner decodes by default: the epochs are judged, not the rest."""
+    captioner = toy(rerankers=[Alignment(3, guiding=0.5)])
+    rerank = {"consensus": 0.3, "alignment": 2.0}
+    drawn = {"decoder": "sample", "temperature": 0.7, "top_k": 3, "rerank": rerank}
+    captioner.compile(decoder=drawn)
+    asked = []
+    monkeypatch.setattr(loop, "cached_inputs", lambda *_: (None, "annotations"))
+    monkeypatch.setattr(loop, "predict", lambda *given: asked.append(given[-1]) or [])
+    monkeypatch.setattr(loop.scores, "bleu4", lambda *_: 0.0)
+    split = types.SimpleNamespace(captions=())
+    session = types.SimpleNamespace(
+        captioner=captioner, validation=split, cache_dir=None, recipe=Recipe()
+    )
+    loop._validate(session)
+    assert asked == [DecodingOptions(decoder="greedy")]
 
 
 def test_seed_decides_weights_order_and_draws(quick, tmp_path):
