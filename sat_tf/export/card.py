@@ -2,11 +2,11 @@
 
 import json
 
-from sat_tf.reranking import RERANKERS
+from sat_tf.reranking import RERANKERS, name_of
 
 _MEANING = {
     "caption": "the words, joined by spaces; empty where there is an `error`",
-    "score": "log-probability in nats, `<eos>` included{penalty}",
+    "score": "log-probability in nats, `<eos>` included{added}{penalty}",
     "words": 'the words, `""` after the end',
     "length": "how many words",
     "locations": "where it looked for each word: row * {w} + column",
@@ -98,7 +98,7 @@ def model_card(name, captioner, signatures, options, *, dtype, metadata):
     return _CARD.format(
         name=name,
         inputs="\n".join(_inputs(signatures)),
-        outputs="\n".join(_outputs(signatures["beam"], captioner.grid, options)),
+        outputs="\n".join(_outputs(signatures["beam"], captioner, options)),
         explained=_explained(signatures, captioner.grid),
         facts=_rows(facts),
         training=training,
@@ -123,20 +123,36 @@ def _inputs(signatures):
             yield f"| `{name}` | `{spec.name}` | {spec.dtype.name} | {_shape(spec)} |"
 
 
-def _outputs(function, grid, options):
+def _outputs(function, captioner, options):
     penalty = options["length_penalty"]
     penalty = f", over length to the power of {penalty}" if penalty else ""
     outputs = function.structured_outputs
     for name, meaning in _MEANING.items():
-        meaning = meaning.format(penalty=penalty, w=grid[1])
         if name in ("score", "beam_scores") and options["rerank"]:
-            meaning = "the sum of what the rerankers say: " + "; ".join(
-                f"`{each}` (strength {strength}), {RERANKERS[each].summary()}"
-                for each, strength in options["rerank"]
-            )
+            meaning = _ranked(options, _MEANING["score"])
+        added = _added(captioner, options)
+        meaning = meaning.format(added=added, penalty=penalty, w=captioner.grid[1])
         spec = outputs[name]
         only = " (`beam` only)" if name.startswith("beam") else ""
         yield (f"| `{name}`{only} | {spec.dtype.name} | {_shape(spec)} | {meaning} |")
+
+
+def _ranked(options, unranked):
+    """What the score of a beam is, and that of a caption that nothing ranks."""
+    said = "; ".join(
+        f"`{name}` (strength {strength}), {RERANKERS[name].summary()}"
+        for name, strength in options["rerank"]
+    )
+    alone = f"Of one caption, by `greedy`: {unranked}"
+    return f"of several beams, the sum of what the rerankers say: {said}. {alone}"
+
+
+def _added(captioner, options):
+    """What a guided search adds to the log-probability it goes by."""
+    strengths = dict(options["rerank"])
+    guides = [x for x in captioner.rerankers if x.guides and name_of(x) in strengths]
+    names = " and ".join(f"`{name_of(each)}`" for each in guides)
+    return f", and what {names} added to guide the search" if guides else ""
 
 
 def _explained(signatures, grid):

@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from sat_tf import images as image_files
-from sat_tf.decoding import decode
+from sat_tf.decoding import SAMPLING, decode
 from sat_tf.decoding.explain import explain
 from sat_tf.export import words_in_graph
 from sat_tf.presets.storage import named_weights
@@ -53,9 +53,7 @@ def build(captioner, options, dtype=None):
 
 def _decoders(options):
     """Decoders that have a signature of their name: greedy, beam and the default."""
-    greedy = dataclasses.replace(
-        options, decoder="greedy", temperature=1.0, top_k=None, top_p=None
-    )
+    greedy = dataclasses.replace(options, decoder="greedy", **SAMPLING)
     beam = dataclasses.replace(greedy, decoder="beam")
     return {"greedy": greedy, "beam": beam, options.decoder: options}
 
@@ -216,6 +214,13 @@ def _writer(words):
     return write
 
 
+def _not_finite(x):
+    """What is wrong with numbers `[B, ..]`, string `[B]`."""
+    fine = tf.reduce_all(tf.math.is_finite(x), axis=range(1, x.shape.rank))
+    wrong = "Expected finite numbers. Received: nan or infinity. Mend the image."
+    return tf.where(fine, "", wrong)
+
+
 def _where(fine, x):
     """`x` `[B, ..]` where an image is fine, else zeros or empty strings."""
     fine = tf.reshape(fine, [-1, *[1] * (x.shape.rank - 1)])
@@ -243,8 +248,12 @@ def _from_images(captioner, look, say):
 
     @tf.function(input_signature=[spec], autograph=False)
     def from_images(images):
-        pixels = tf.map_fn(lambda image: image_files.resize(image, size, mode), images)
-        return say(look(pixels), tf.fill(tf.shape(pixels)[:1], ""))
+        pixels = tf.cond(  # as `generate` has it: those of the right size stay
+            tf.reduce_all(tf.shape(images)[1:3] == size),
+            lambda: images,
+            lambda: tf.map_fn(lambda x: image_files.resize(x, size, mode), images),
+        )
+        return say(look(tf.ensure_shape(pixels, [None, *size, 3])), _not_finite(images))
 
     return from_images
 
@@ -256,6 +265,6 @@ def _from_annotations(captioner, say):
 
     @tf.function(input_signature=[spec], autograph=False)
     def from_annotations(annotations):
-        return say(annotations, tf.fill(tf.shape(annotations)[:1], ""))
+        return say(annotations, _not_finite(annotations))
 
     return from_annotations

@@ -187,10 +187,30 @@ def test_pixels_and_annotations_are_taken_too(captioner, loaded):
     expected = captioner.generate(files, **OPTIONS)
     pixels = image[np.newaxis].astype("float32")
     assert_same(loaded.signatures["images"](images=pixels), expected)
+    right_size = np.asarray(picture(*captioner.encoder.image_size[::-1]))
+    pixels = right_size[np.newaxis].astype("float32")  # neither enlarged nor cropped
+    expected = captioner.generate(pixels, **OPTIONS)
+    assert_same(loaded.signatures["images"](images=pixels), expected)
     features = annotations(captioner)
     options = captioner.options(**OPTIONS)
     answer = loaded.signatures["annotations"](annotations=features)
     assert_same(answer, caption_features(captioner, features, options))
+
+
+@pytest.mark.parametrize("name", ["images", "annotations"])
+def test_numbers_that_are_none_get_an_error(name, captioner, loaded):
+    image = np.asarray(picture(100, 80), np.float32)
+    fine = np.stack([image] * 2) if name == "images" else annotations(captioner)[:2]
+    torn = np.array(fine)
+    torn[0, 1] = np.nan
+    answers = [loaded.signatures[name](**{name: tf.constant(x)}) for x in (fine, torn)]
+    expected, answer = ({k: v.numpy() for k, v in x.items()} for x in answers)
+    assert answer["caption"][0] == answer["error"][1] == b""
+    assert answer["error"][0].startswith(b"Expected finite numbers. Received: nan")
+    for value in answer.values():
+        assert value.dtype.kind == "O" or np.isfinite(value).all()
+    for key in expected.keys() - {"error"}:
+        np.testing.assert_array_equal(answer[key][1], expected[key][1])
 
 
 def test_consensus_goes_along_and_the_card_says_so(tmp_path):
@@ -240,6 +260,21 @@ def test_opinions_go_along_and_the_card_says_so(name, meaning, tmp_path):
     assert said[0.0] != said[5.0]
     card = (folder.parent / "README.md").read_text()
     assert f"reranker {name} 5.0" in card and meaning in card
+
+
+@pytest.mark.parametrize("decoder", ["greedy", "beam"])
+def test_the_card_says_what_a_guided_score_is(decoder, tmp_path):
+    head = RERANKERS["alignment"](3, guiding=0.5)
+    captioner = small_captioner("none", rerankers=[head])
+    rerank = {"consensus": 0.3, "alignment": 2.0}
+    told = {"decoder": decoder, "rerank": rerank, "length_penalty": 0.7}
+    folder = captioner.export(tmp_path / "guided", max_length=6, **told)
+    (score,) = re.findall(r"\| `score` \|.*", (folder.parent / "README.md").read_text())
+    assert "of several beams, the sum of what the rerankers say: `alignment`" in score
+    assert (
+        "by `greedy`: log-probability in nats, `<eos>` included, and what `alignment` "
+        "added to guide the search, over length to the power of 0.7 |"
+    ) in score
 
 
 @pytest.mark.parametrize("rule", ["argmax", "sample", "expected"])

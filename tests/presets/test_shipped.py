@@ -89,6 +89,19 @@ def test_the_exported_scenes_hard_takes_images_of_any_size(size, exported, scene
     assert answer["caption"][0].numpy().decode() == said.caption != ""
 
 
+def test_the_exported_scenes_hard_explains(exported, scenes_hard):
+    """So it is not older than the signatures that the documents tell of."""
+    contents = encode(picture(112, 112), "JPEG")
+    caption = "a red square left of a zyzzyva"
+    answer = exported.signatures["explain"](
+        image_bytes=tf.constant([contents]), caption=tf.constant([caption])
+    )
+    (explained,) = scenes_hard.explain([contents], [caption])
+    for name in ("known", "locations", "evidence", "support"):
+        ours, told = getattr(explained, name), answer[name][0].numpy()
+        np.testing.assert_allclose(told, ours, atol=1e-4, err_msg=name)
+
+
 def test_squashing_leaves_a_drawing_as_it_is():
     """So the scores of `scenes` are those of the days when it resized nothing."""
     drawing = scenes_drawing.jpeg(scenes.render(scenes.scene("test", 0)))
