@@ -1,7 +1,7 @@
 """Is the attention needed? Captions when every word looks at a random location.
 
     python benchmarks/random_locations.py MODEL --data flickr8k --data-dir DIR
-        [--decoder greedy] [--draws 5] [--scale 0.25]
+        [--decoder greedy] [--alignment off] [--draws 5] [--scale 0.25]
 
 Captions a split as `sat-tf evaluate` does: once with `argmax` attention, then, so many
 times, with each chosen location replaced by one drawn uniformly from all, the same for
@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from sat_tf import ShowAttendTell
+from sat_tf.cli import arguments
 from sat_tf.datasets import load
 from sat_tf.decoding import DECODERS, LOCATION_RULES
 from sat_tf.evaluation.evaluate import evaluate
@@ -45,10 +46,11 @@ def main():
     parser.add_argument("--data-dir")
     parser.add_argument("--split", default="validation")
     parser.add_argument("--encoder-weights")
-    parser.add_argument("--decoder", choices=DECODERS, help="(the model's own)")
+    parser.add_argument("--decoder", choices=DECODERS, help="default: the model's own")
+    arguments.add_rerankers(parser)
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument(
-        "--scale", type=float, help="of the initial state (the model's own)"
+        "--scale", type=float, help="of the initial state (default: the model's own)"
     )
     args = parser.parse_args()
     LOCATION_RULES["uniform"] = uniform
@@ -61,7 +63,7 @@ def main():
             parser.error("--scale: its initial state is not made from the image")
         initial_state.scale = args.scale
     split = load(args.data, args.split, data_dir=args.data_dir)
-    decoding = {"decoder": args.decoder} if args.decoder else {}
+    decoding = arguments.decoding_options(args)
 
     def scores(rule, seed):
         options = captioner.options(**decoding, attention=rule)
@@ -84,6 +86,7 @@ def main():
         "model": args.model,
         "initial_state": initial_state.get_config(),
         "decoder": captioner.options(**decoding).decoder,
+        "rerank": captioner.options(**decoding).rerank,
     }
     for name, value in chosen.items():
         random = [draw[name] for draw in draws]

@@ -125,7 +125,7 @@ class Vocabulary:
         listed = isinstance(words, Collection) and not isinstance(words, str)
         if not listed or not all(isinstance(word, str) for word in words):
             raise ValueError(
-                "Expected a list of words, each a text. "
+                "Expected a list of words, each a string. "
                 f"Received: words={reprlib.repr(words)}. From captions, "
                 "Vocabulary.from_captions makes one."
             )

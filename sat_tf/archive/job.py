@@ -96,18 +96,18 @@ def _check(prefix, **sizes):
         if size < 1:
             option = "--" + name.replace("_", "-")
             raise ValueError(
-                f"Expected {option} a whole number >= 1. Received: {option} {size}. "
-                "Lower it only where memory is short."
+                f"Expected {option} to be a whole number >= 1. Received: {option} "
+                f"{size}. Lower it only where memory is short."
             )
     if prefix.endswith("/") or os.path.isdir(prefix):
         raise ValueError(
-            "Expected what the names of the output begin with. "
+            "Expected a prefix for the names of the output files. "
             f"Received: --out {prefix}, a folder. "
             f"Write, for instance, --out {prefix.rstrip('/')}/captions"
         )
     if not prefix or prefix.endswith("-bad"):
         raise ValueError(
-            "Expected what the names of the output begin with, other than those of "
+            "Expected a prefix for the names of the output files, other than that of "
             f"another archive's dead letters. Received: --out {prefix!r}. Write, for "
             f"instance, --out {prefix.removesuffix('-bad') or 'captions'}"
         )

@@ -3,6 +3,7 @@
 import argparse
 
 from sat_tf.engines import ENGINES
+from sat_tf.recipes import RECIPES
 from sat_tf.reranking import RERANKERS
 from sat_tf.runtime.ranges import Seed, checked, described
 
@@ -17,7 +18,12 @@ def add_json(command):
 
 def add_seed(command, default=17):
     """`--seed`."""
-    command.add_argument("--seed", type=number(Seed), default=default)
+    command.add_argument(
+        "--seed",
+        type=number(Seed),
+        default=default,
+        help="of all that is drawn at random (default: %(default)s)",
+    )
 
 
 def number(kind):
@@ -46,8 +52,8 @@ def add_cache_dir(command):
     command.add_argument(
         "--cache-dir",
         metavar="DIR",
-        help="where features, pixels and captions are kept ($SAT_TF_CACHE, or "
-        "~/.cache/sat_tf)",
+        help="where features, pixels and captions are kept (default: $SAT_TF_CACHE, "
+        "or ~/.cache/sat_tf)",
     )
 
 
@@ -56,14 +62,17 @@ def add_encoder_weights(command):
     command.add_argument(
         "--encoder-weights",
         metavar="PATH",
-        help="weights of the encoder, instead of a download",
+        help="weights of the trunk, for a captioner without its own",
     )
 
 
 def add_engine(command):
     """`--engine`, whose own options are all that the command does not know."""
     command.add_argument(
-        "--engine", choices=ENGINES, default="beam", help="(%(default)s)"
+        "--engine",
+        choices=ENGINES,
+        default="beam",
+        help="what divides the work (default: %(default)s)",
     )
     command.epilog = (
         "All other options are Apache Beam's (--runner=DataflowRunner ...), or, of the "
@@ -74,7 +83,10 @@ def add_engine(command):
 def add_recipe(command):
     """`--preset` and `--set`."""
     command.add_argument(
-        "--preset", required=True, metavar="NAME", help="a recipe: paper, scenes, ..."
+        "--preset",
+        required=True,
+        metavar="NAME",
+        help=f"a recipe: {', '.join(RECIPES)}",
     )
     command.add_argument(
         "--set",
@@ -87,7 +99,6 @@ def add_recipe(command):
 
 def recipe_of(args, **changes):
     """The `Recipe` that `--preset` and `--set` ask for, with further changes."""
-    from sat_tf.recipes import RECIPES
     from sat_tf.training.building import refuse_unheard
 
     changes = dict(_key_value(pair) for pair in args.set) | changes
@@ -109,16 +120,26 @@ def _key_value(pair):
 def add_attention(command):
     """`--attention`."""
     command.add_argument(
-        "--attention", choices=ATTENTION, help="location rule (the model's own)"
+        "--attention",
+        choices=ATTENTION,
+        help="location rule (default: the model's own)",
     )
 
 
 def add_beam(command):
     """`--beam` and `--length-penalty`."""
     command.add_argument(
-        "--beam", type=int, metavar="K", help="beams; 1 is greedy (the model's own)"
+        "--beam",
+        type=int,
+        metavar="K",
+        help="beams; 1 is greedy (default: the model's own)",
     )
-    command.add_argument("--length-penalty", type=float, help="(the model's own)")
+    command.add_argument(
+        "--length-penalty",
+        type=float,
+        metavar="X",
+        help="rank beams by log_p / length ** X (default: the model's own)",
+    )
 
 
 def add_rerankers(command):
@@ -129,20 +150,25 @@ def add_rerankers(command):
             type=number_or_off,
             default=argparse.SUPPRESS,  # as `None` says something: off
             metavar="S|off",
-            help=f"how much {name} counts in ranking beams (the model's own)",
+            help=f"how much {name} counts in ranking beams; off: in nothing "
+            "(default: the model's own)",
         )
 
 
 def number_or_off(text):
-    """Its name is in what argparse says of anything else."""
-    return None if text == "off" else float(text)
+    """A strength; `None` for "off"."""
+    try:
+        return None if text == "off" else float(text)
+    except ValueError:
+        wanted = f"expected a number or off, received {text!r}"
+        raise argparse.ArgumentTypeError(wanted) from None
 
 
 def decoding_options(args):
     """Decoding options that were given; `--beam` alone asks for a beam search.
 
     Raises:
-        ValueError: a reranker is asked for where there is one beam only.
+        ValueError: a reranker is asked for that only ranks, where there is one beam.
     """
     names = (
         "decoder beam attention temperature top_p max_length length_penalty"
@@ -151,14 +177,16 @@ def decoding_options(args):
     options = {name: value for name, value in options.items() if value is not None}
     given = vars(args)
     rerank = {name: given[name] for name in RERANKERS if name in given}
-    on = [name for name, strength in rerank.items() if strength is not None]
+    on = [name for name, s in rerank.items() if not RERANKERS[name].is_off(s)]
     if options.get("beam") == 1:
-        if on:
-            raise ValueError(
-                f"Expected several beams, for --{on[0]} to rank. Received: --beam 1. "
-                f"Give --beam 10, say, or leave --{on[0]} out."
-            )
         options["decoder"] = "greedy"
     elif "beam" in options or on:
         options.setdefault("decoder", "beam")
+    idle = [name for name in on if not RERANKERS[name].guides]
+    if idle and options["decoder"] != "beam":
+        one = "--beam 1" if options.get("beam") == 1 else f"--decoder {args.decoder}"
+        raise ValueError(
+            f"Expected several beams, for --{idle[0]} to rank. Received: {one}. "
+            f"Give --beam 10, say, or leave --{idle[0]} out."
+        )
     return {**options, "rerank": rerank} if rerank else options

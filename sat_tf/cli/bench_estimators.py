@@ -14,11 +14,11 @@ def add_arguments(parser):
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="for results; it resumes there"
     )
-    parser.add_argument("--estimators", metavar="A,B,...", help="some of them (all)")
+    parser.add_argument("--estimators", metavar="A,B,...", help="default: all")
     parser.add_argument(
         "--model",
         metavar="RUN|PRESET",
-        help="what to start from (one trained by soft attention now)",
+        help="what to start from (default: one trained by soft attention)",
     )
     parser.add_argument(
         "--keep-decoder",
@@ -29,19 +29,19 @@ def add_arguments(parser):
         "--draws",
         type=arguments.number(Size),
         default=200,
-        help="gradients per estimator (%(default)s)",
+        help="gradients per estimator (default: %(default)s)",
     )
     parser.add_argument(
         "--seeds",
         type=arguments.number(Size),
         default=3,
-        help="learning runs each (%(default)s)",
+        help="learning runs each (default: %(default)s)",
     )
     parser.add_argument(
         "--minutes",
         type=arguments.number(Positive),
         default=5.0,
-        help="of a learning run (%(default)s)",
+        help="of a learning run (default: %(default)s)",
     )
     arguments.add_cache_dir(parser)
     arguments.add_encoder_weights(parser)

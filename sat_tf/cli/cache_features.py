@@ -4,7 +4,7 @@ import json
 
 from sat_tf.cli import arguments, caches
 
-STOPPED = "Shards that were written are whole; the same command makes the others."
+STOPPED = "What was written is complete; repeat the command to make the rest."
 # Options that this command does not know are the engine's.
 HANDS_ON = True
 
@@ -17,7 +17,7 @@ def add_arguments(parser):
         "--split",
         default="train,validation",
         metavar="NAMES",
-        help="whose images, with commas (%(default)s)",
+        help="whose images, with commas (default: %(default)s)",
     )
     arguments.add_seed(parser)
     arguments.add_cache_dir(parser)

@@ -11,7 +11,7 @@ from sat_tf.cli import arguments, paths
 from sat_tf.runtime import cores, files, imports, interrupts
 from sat_tf.runtime.tracing import untraced
 
-STOPPED = "What was printed is whole; repeat the command with the images left."
+STOPPED = "What was printed is complete; repeat the command with the images left."
 MAX_DRAWN = 50  # images in a figure, one below the other
 
 
@@ -28,7 +28,7 @@ def add_arguments(parser):
         "--model",
         default="flickr8k_hard",
         metavar="RUN|PRESET",
-        help="who captions (%(default)s)",
+        help="who captions (default: %(default)s)",
     )
     parser.add_argument(
         "--figure",

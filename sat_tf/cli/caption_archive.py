@@ -5,7 +5,7 @@ import json
 from sat_tf.cli import arguments
 from sat_tf.runtime.ranges import Size
 
-STOPPED = "What was written is whole; the same command goes on where this one stopped."
+STOPPED = "What was written is complete; repeat the command to resume."
 # Options that this command does not know are the engine's.
 HANDS_ON = True
 
@@ -22,7 +22,7 @@ def add_arguments(parser):
         "--model",
         default="flickr8k_hard",
         metavar="SAVEDMODEL|PRESET",
-        help="who captions (%(default)s)",
+        help="who captions (default: %(default)s)",
     )
     parser.add_argument(
         "--out",
@@ -36,14 +36,14 @@ def add_arguments(parser):
         type=arguments.number(Size),
         default=32,
         metavar="N",
-        help="images captioned at once (%(default)s)",
+        help="images captioned at once (default: %(default)s)",
     )
     parser.add_argument(
         "--part-size",
         type=arguments.number(Size),
         default=256,
         metavar="N",
-        help="images in a file of the output (%(default)s)",
+        help="images in a file of the output (default: %(default)s)",
     )
     arguments.add_json(parser)
 

@@ -7,7 +7,9 @@ from sat_tf.cli import arguments
 
 def add_arguments(parser):
     """Of `sat-tf demo`."""
-    parser.add_argument("--out", default="sat-tf-demo", help="folder (%(default)s)")
+    parser.add_argument(
+        "--out", default="sat-tf-demo", help="folder (default: %(default)s)"
+    )
     arguments.add_seed(parser)
     arguments.add_json(parser)
 

@@ -9,7 +9,7 @@ def add_arguments(parser):
     """Of `sat-tf evaluate`."""
     parser.add_argument("model", metavar="RUN|PRESET")
     arguments.add_data(parser)
-    parser.add_argument("--split", default="test", help="(%(default)s)")
+    parser.add_argument("--split", default="test", help="default: %(default)s")
     parser.add_argument("--out", required=True, metavar="DIR")
     arguments.add_attention(parser)
     arguments.add_beam(parser)

@@ -19,7 +19,7 @@ def add_arguments(parser):
         "--model",
         default="flickr8k_hard",
         metavar="RUN|PRESET",
-        help="who explains (%(default)s)",
+        help="who explains (default: %(default)s)",
     )
     parser.add_argument("--figure", metavar="OUT.png", help="where each word is found")
     arguments.add_encoder_weights(parser)
@@ -77,7 +77,7 @@ def _print(explanation, grid):
 def _verdict(known, support):
     if not known:
         return "unknown to the vocabulary"
-    how = "says nothing"
+    how = "says nothing of it"
     if support > SUPPORTED:
         how = "supports it"
     elif support < AGAINST:
@@ -92,6 +92,7 @@ def _as_json(path, explanation, grid):
         "words": list(explanation.words),
         "known": explanation.known.tolist(),
         "locations": explanation.locations.tolist(),
+        "alpha": explanation.alpha.tolist(),
         "evidence": explanation.evidence.tolist(),
         "support": explanation.support.tolist(),
         "log_p_word": explanation.log_p_word.tolist(),

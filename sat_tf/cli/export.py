@@ -13,7 +13,10 @@ def add_arguments(parser):
         "--out", required=True, metavar="DIR", help="e.g. saved_models/NAME"
     )
     parser.add_argument(
-        "--version", type=int, metavar="N", help="(one more than the highest there)"
+        "--version",
+        type=int,
+        metavar="N",
+        help="default: one more than the highest there",
     )
     parser.add_argument(
         "--float16", action="store_true", help="store weights in half the space"
@@ -22,7 +25,7 @@ def add_arguments(parser):
         "--examples",
         nargs="+",
         metavar="JPEG",
-        help="pictures that the page offers (drawings if it was trained on those)",
+        help="pictures that the page offers (default: drawings, if it knows those)",
     )
     arguments.add_attention(parser)
     parser.add_argument("--decoder", choices=arguments.DECODERS)

@@ -26,7 +26,7 @@ COMMANDS = {
 }
 
 # What Ctrl-C leaves, where a command does not say otherwise by its own `STOPPED`.
-STOPPED = "What was saved is whole; repeat the command to resume."
+STOPPED = "What was saved is complete; repeat the command."
 
 
 def main(argv=None):

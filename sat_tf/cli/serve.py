@@ -4,12 +4,16 @@
 def add_arguments(parser):
     """Of `sat-tf serve`."""
     parser.add_argument("root", metavar="DIR", help="e.g. saved_models")
-    parser.add_argument("--port", type=int, default=8501, help="(%(default)s)")
+    parser.add_argument("--port", type=int, default=8501, help="default: %(default)s")
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (%(default)s)"
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default: %(default)s)",
     )
     parser.add_argument(
-        "--cors", action="store_true", help="let scripts of other web sites ask (no)"
+        "--cors",
+        action="store_true",
+        help="let scripts of other web sites ask (default: no)",
     )
 
 

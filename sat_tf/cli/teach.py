@@ -1,4 +1,4 @@
-"""Write a captioner's captions beside people's, to train another on."""
+"""Add a captioner's captions to people's, to train another on."""
 
 import json
 
@@ -14,17 +14,20 @@ def add_arguments(parser):
         type=int,
         default=5,
         metavar="N",
-        help="of every training image (%(default)s)",
+        help="of every training image (default: %(default)s)",
     )
     parser.add_argument(
-        "--beam", type=int, metavar="K", help="its beams per image (its own)"
+        "--beam",
+        type=int,
+        metavar="K",
+        help="its beams per image (default: the teacher's own)",
     )
     parser.add_argument(
         "--draws",
         type=int,
         default=0,
         metavar="N",
-        help="captions per image drawn from it, beside its beams (%(default)s)",
+        help="captions drawn from it per image, beside beams (default: %(default)s)",
     )
     parser.add_argument(
         "--out", required=True, metavar="FILE.json", help="what train takes as --data"

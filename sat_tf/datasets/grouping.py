@@ -90,7 +90,7 @@ def _named_splits(keys, rows):
         raise ValueError(
             "Expected one word for each split. "
             f"Received: split={' and split='.join(map(repr, sorted(words)))}, where "
-            "eval may mean validation or test. Call it what it is."
+            "eval may mean validation or test. Call it validation or test."
         )
     for row, split in zip(rows, splits, strict=True):
         if split not in (None, *ACCEPTED):

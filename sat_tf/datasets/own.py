@@ -49,7 +49,8 @@ Where there is no validation split, 5 % of train become one."""
         if not found:
             raise ValueError(
                 "Expected images with captions. Received: "
-                f"{', '.join(map(str, by_file))}, with no row. Write some."
+                f"{', '.join(map(str, by_file))}, which have no rows. Add one for "
+                "each caption."
             )
         if root.name == "annotations":  # as COCO unpacks, beside train2014 and so on
             root = root.parent

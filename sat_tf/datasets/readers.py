@@ -58,7 +58,7 @@ def _values(path, text):
         except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(
                 f"Expected JSON. Received: {path}, {error}. Correct it there, or write "
-                "it with a library."
+                "the file with a JSON library."
             ) from error
         except _TwiceError as error:
             raise ValueError(

@@ -76,8 +76,8 @@ def finish(job, engine, name):
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise OSError(
                 f"Expected the engine {name!r} to finish {len(missing)} {job.unit}s. "
-                f"Received: {reason}. What is finished is kept; mend the cause, see it "
-                "with SAT_TF_TRACEBACK=1, and repeat the command."
+                f"Received: {reason}. What is finished is kept. Set SAT_TF_TRACEBACK=1 "
+                "to see the cause, fix it, and repeat the command."
             ) from error
     if left := job.missing():
         raise OSError(

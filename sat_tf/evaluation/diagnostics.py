@@ -66,27 +66,29 @@ def warning(health):
         health: from `attention_health`.
     """
     if not health:
-        return "every caption is empty: <eos> comes first. Train on."
+        return "every caption is empty: its first word is <eos>. Train longer."
     if health["entropy_share"] > _UNIFORM:
         return (
             "the attention has collapsed to uniform: its entropy is "
-            f"{health['entropy_share']:.0%} of the most there is, so every word looks "
-            "everywhere at once. Set lambda_ds=0 and lambda_e=0, warm up longer "
+            f"{health['entropy_share']:.0%} of the largest possible, so every word "
+            "looks everywhere at once. Set objective.lambda_ds=0 (and "
+            "estimator.lambda_e=0, if the estimator has it), warm up longer "
             "(stages.warm_up.epochs), or raise optimizer.learning_rate."
         )
     if health["top_place"] > _ONE_PLACE:
         return (
             "the attention has collapsed to one cell: one location gets "
             f"{health['top_place']:.0%} of all attention, whatever the image and the "
-            "word. Raise lambda_e or semi_sampling, warm up longer "
-            "(stages.warm_up.epochs), or lower optimizer.learning_rate."
+            "word. Raise estimator.lambda_e or estimator.semi_sampling (if the "
+            "estimator has them), warm up longer (stages.warm_up.epochs), or lower "
+            "optimizer.learning_rate."
         )
     if health["shift"] < _STILL and health["repeats"] > _ONE_PLACE:
         return (
             "the attention does not move: all words of a caption look at the same "
             "locations (the alphas of successive words differ by "
             f"{health['shift']:.1%}). Warm up longer (stages.warm_up.epochs), or give "
-            "it more samples."
+            "it more samples (estimator.samples, if the estimator has them)."
         )
     return None
 

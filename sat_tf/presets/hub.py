@@ -73,7 +73,7 @@ def download(address):
     except hub.utils.HFValidationError as error:
         raise ValueError(
             "Expected hf://user/name or hf://user/name@revision. "
-            f"Received: {address!r}. Copy the name from the head of the model's page."
+            f"Received: {address!r}. Copy the name from the top of the model's page."
         ) from error
     except Exception as error:  # of whichever HTTP library it uses in this version
         if isinstance(error, OSError) and error.errno:  # a full disk, say

@@ -6,7 +6,7 @@ r"""Photographs, from a trunk that learns the words of captions first.
         --encoder-weights words.weights.h5
 
 An alignment learns, from photographs as wholes, which words their captions have and
-which places show them: first together with the trunk, then on the trunk as it has
+which locations show them: first together with the trunk, then on the trunk as it has
 become. After that the decoder learns to speak, and its attention is taught by the
 alignment where to look; how sure it is of that is fitted last. The trunk takes 32
 minutes on 2 cores and the captioner 26 (2026-11-28), caches included. Flickr8k dev,

@@ -47,10 +47,11 @@ def file_on_disk(path, what):
         )
     above = next(each for each in path.absolute().parents if each.exists())
     if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
-        reason = "may not be written to" if above.is_dir() else "is no folder"
+        reason = "cannot be written to" if above.is_dir() else "is not a folder"
         raise ValueError(
-            f"Expected {what} in a folder. Received: {os.fspath(path)!r}, but "
-            f"{os.fspath(above)!r} {reason}. Name a file in another one."
+            f"Expected {what} in a folder that can be written to. Received: "
+            f"{os.fspath(path)!r}, but {os.fspath(above)!r} {reason}. Choose another "
+            "path."
         )
     return path
 
@@ -111,7 +112,7 @@ def _lock(lock, out):
     except BlockingIOError:
         holder = os.read(lock, 1000).decode() or "another process"
         raise ValueError(
-            "Expected a place that nobody else is writing to. "
+            "Expected an output that no other process is writing. "
             f"Received: out={str(out)!r}, in use by {holder}. "
             "Wait for it to end, stop it, or choose another --out."
         ) from None

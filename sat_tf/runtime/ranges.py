@@ -19,7 +19,7 @@ AS_WRITTEN = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
-    str: "a text",
+    str: "text",
     tuple: "a list such as [224, 224]",
     dict: 'options such as {"epochs": 5}',
     type(None): "null",

@@ -25,7 +25,7 @@ class Stage:
         if not whole or epochs < 0:
             raise ValueError(
                 "Expected a whole number of epochs, 0 or more. Received: "
-                f"epochs={epochs!r}."
+                f"epochs={epochs!r}. Give 0 to leave the stage out."
             )
         self.epochs = epochs
 

@@ -64,7 +64,7 @@ def _vector(text, size, path, number):
         raise ValueError(
             f"Expected {size} finite numbers behind each word, as embedding_size says. "
             f"Received: word_vectors={str(path)!r}, line {number}: {reason}. "
-            "Set embedding_size to the file's, or take another file."
+            "Set model.embedding_size to the file's, or take another file."
         )
     return vector
 

@@ -171,8 +171,8 @@ def explained():
             raise ValueError(found[0]) from None
         if _MIXED_UP in str(error):
             raise ValueError(
-                "Expected one MirroredStrategy in a process, as TensorFlow takes the "
-                "sums of two for one. Received: sums of several. Start Python anew, "
+                "Expected one MirroredStrategy in a process, as TensorFlow mixes up "
+                "the sums of two. Received: sums of several. Start Python anew, "
                 "make one strategy, and all captioners in its scope."
             ) from error
         raise

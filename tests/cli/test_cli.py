@@ -13,10 +13,10 @@ import pytest
 from small_captioner import small_captioner
 
 from sat_tf import ShowAttendTell, cli
+from sat_tf.cli import arguments, program
 from sat_tf.cli.program import COMMANDS
 from sat_tf.presets import storage
 from sat_tf.recipes import Recipe
-from sat_tf.reranking import RERANKERS
 from sat_tf.reranking.alignment import Alignment
 from sat_tf.reranking.detection import Detection
 from sat_tf.reranking.grounding import Grounding
@@ -99,7 +99,7 @@ def test_kill_and_interrupt_were_that():
     assert status == -signal.SIGKILL, errors
     status, errors = trained.interrupted
     assert status == 130, errors
-    assert "stopped. What was saved is whole; repeat the command to resume." in errors
+    assert "stopped. What was saved is complete; repeat the command." in errors
     assert "Traceback" not in errors
 
 
@@ -294,11 +294,14 @@ def test_opinions_are_the_captioners_own_unless_told(told, used, here, capsys):
     assert (scores["beam"], scores["rerank"]) == (3, used)
 
 
-@pytest.mark.parametrize("asked", [f"--{name}" for name in RERANKERS])
-def test_greedy_has_nobody_to_agree_with(asked, run, here, capsys):
+@pytest.mark.parametrize("name", ["consensus", "detection", "grounding"])
+def test_greedy_has_nobody_to_agree_with(name, run, here, capsys):
     out = ["--data", "own", "--out", "refused"]
-    said = refused(capsys, "evaluate", run, *out, asked, "0.3", "--beam", "1")
-    assert "--beam 1" in said and "--beam 10" in said and asked in said
+    said = refused(capsys, "evaluate", run, *out, f"--{name}", "0.3", "--beam", "1")
+    assert "--beam 1" in said and "--beam 10" in said and f"--{name}" in said
+    out = ["--out", "refused", f"--{name}", "0.3", "--decoder", "greedy"]
+    said = refused(capsys, "export", run, *out)
+    assert "--decoder greedy" in said and "--beam 10" in said and f"--{name}" in said
     out = ["--data", "own", "--out", "greedy", "--json", "--consensus", "off"]
     assert cli.main(["evaluate", str(run), *out]) == 0
     scores = json.loads(capsys.readouterr().out)
@@ -313,10 +316,30 @@ def test_greedy_is_guided_unless_that_is_off(here, capsys):
     captioner.decoder_options = {"decoder": "beam", "beam": 3, "rerank": rerank}
     captioner.save_to_preset(here / "guided")
     out = ["--data", "own", "--out", "led", "--json", "--beam", "1"]
-    for told, used in (([], {"alignment": 2.0}), (["--alignment", "off"], {})):
+    for told, used in (
+        ([], {"alignment": 2.0}),
+        (["--alignment", "3"], {"alignment": 3.0}),
+        (["--alignment", "off"], {}),
+        (["--alignment", "0"], {}),
+        (["--consensus", "off"], {}),  # which it only adds to
+    ):
         assert cli.main(["evaluate", "guided", *out, *told]) == 0
         scores = json.loads(capsys.readouterr().out)
         assert (scores["decoder"], scores["rerank"]) == ("greedy", used)
+
+
+@pytest.mark.parametrize("off", ["off", "0"])
+def test_what_is_turned_off_asks_for_no_beams(off):
+    args = program.parse(["caption", "a.jpg", "--alignment", off])
+    options = arguments.decoding_options(args)
+    assert options == {"rerank": {"alignment": None if off == "off" else 0.0}}
+
+
+def test_a_strength_is_a_number_or_off(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        program.parse(["caption", "a.jpg", "--alignment", "on"])
+    said = "argument --alignment: expected a number or off, received 'on'"
+    assert said in capsys.readouterr().err
 
 
 def test_trained_captioner_is_the_best_one(run):

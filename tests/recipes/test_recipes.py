@@ -193,7 +193,7 @@ def test_set_changes_nothing_else():
         ("data.batch_size=true", "1 or more. Received: data.batch_size=True. Give it"),
         ("data.batch_size=0", "1 or more. Received: data.batch_size=0. Give it"),
         ("data.min_count=-1", "to be a whole number, 0 or more. Received: data.min"),
-        ("model.trunk=3", "Expected model.trunk to be a text. Received: model.trunk=3"),
+        ("model.trunk=3", "Expected model.trunk to be text. Received: model.trunk=3"),
         ("model.image_size=64", "Expected model.image_size to be a list such as"),
         ("model.dropout=1", "model.dropout to be a number, from 0 to less than 1. R"),
         ("objective.scheduled_sampling=1.01", "to be a number, from 0 to 1. Received"),

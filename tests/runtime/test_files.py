@@ -42,7 +42,7 @@ def test_results_go_to_no_address(words, tmp_path, monkeypatch, capsys):
 )
 @pytest.mark.parametrize(
     "name, reason",
-    [("folder", "which is a folder"), ("file/x", "file' is no folder")],
+    [("folder", "which is a folder"), ("file/x", "file' is not a folder")],
 )
 def test_a_file_is_not_written_where_none_can_be(
     words, name, reason, tmp_path, monkeypatch, capsys

@@ -107,9 +107,9 @@ ALIGNMENT, RLOO = RERANKERS["alignment"], ESTIMATORS["rloo"]
         ({"rerankers": ["align"]}, "reranker to be one of alignment, consensus"),
         ({"rerankers": [ALIGNMENT]}, "reranker to be a Reranker, or one of alignment"),
         ({"rerankers": ["alignment", ALIGNMENT()]}, "kinds. Received: Alignment, Al"),
-        ({"vocabulary": None}, "Expected a list of words, each a text. Received"),
-        ({"vocabulary": "a.txt"}, "Expected a list of words, each a text. Received"),
-        ({"vocabulary": [1, 2]}, "Expected a list of words, each a text. Received"),
+        ({"vocabulary": None}, "Expected a list of words, each a string. Received"),
+        ({"vocabulary": "a.txt"}, "Expected a list of words, each a string. Received"),
+        ({"vocabulary": [1, 2]}, "Expected a list of words, each a string. Received"),
     ],
     ids=str,
 )
