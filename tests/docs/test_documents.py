@@ -25,6 +25,7 @@ from sat_tf.cli import arguments, program
 from sat_tf.decoding import DecodingOptions
 from sat_tf.presets import storage
 from sat_tf.recipes import RECIPES
+from sat_tf.reranking import RERANKERS
 
 ROOT = pathlib.Path(__file__).parents[2]
 PLACES = ("*.md", "docs/**/*.md", "deploy/*.md", "saved_models/*.md")
@@ -217,12 +218,10 @@ def test_every_command_answers_help(command, capsys):
 def options_of(script):
     """The options of a script, read from its source."""
     nodes = ast.walk(ast.parse((ROOT / script).read_text("utf-8")))
-    return {
-        node.args[0].value
-        for node in nodes
-        if isinstance(node, ast.Call)
-        and getattr(node.func, "attr", "") == "add_argument"
-    }
+    calls = [(getattr(n.func, "attr", ""), n) for n in nodes if isinstance(n, ast.Call)]
+    own = {call.args[0].value for name, call in calls if name == "add_argument"}
+    shared = "add_rerankers" in (name for name, _ in calls)
+    return own | {f"--{name}" for name in RERANKERS if shared}
 
 
 @pytest.mark.parametrize("words", SCRIPTS, ids=" ".join)
@@ -325,6 +324,7 @@ NEEDS = {
     r"demo$": "minutes; `.ci/run` begins it",
     r"bench-estimators": "an hour; tests/bench runs a small one",
     r"export runs/scenes|--data scenes": "minutes of training",
+    r"export flickr8k_hard": "a minute; tests/export has smaller ones",
     r"--data photos/ --preset lite": "a recipe that the reader is to write",
     r"^sat-tf serve": "it serves until it is stopped; tests/serving starts it",
     r"hf://": "the network; tests/presets/test_hub.py has a stand-in",
@@ -478,4 +478,4 @@ def test_the_estimator_that_contributors_are_shown():
 
 def test_the_recipe_that_contributors_are_shown():
     recipe = example("A recipe")["RECIPE"]
-    assert recipe.model.trunk == "efficientnet_lite1"
+    assert recipe.model.trunk == "efficientnet_lite0_hypercolumns"
