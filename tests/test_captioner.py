@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 
@@ -784,6 +785,31 @@ def test_damaged_preset_says_what_does_not_fit(tmp_path):
         ShowAttendTell.from_preset(tmp_path)
     with pytest.raises(ValueError, match="Expected the folder of a run"):
         ShowAttendTell.from_preset(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    "name, spoil",
+    [
+        ("weights.npz", lambda x: x[: len(x) // 2]),
+        ("weights.npz", lambda x: x[:200] + bytes([x[200] ^ 255]) + x[201:]),
+        ("weights.npz", lambda x: b""),
+        ("weights.npz", lambda x: b"version https://git-lfs"),
+        ("config.json", lambda x: x[: len(x) // 2]),
+        ("config.json", lambda x: b"[1]"),
+        ("config.json", lambda x: b"\xff\xfe"),
+        ("config.json", lambda x: x.replace(b'"captioner"', b'"x"')),
+        ("config.json", lambda x: x.replace(b'"encoder"', b'"x"')),
+        ("config.json", lambda x: x.replace(b"Reinforce", b"Later")),
+        ("config.json", lambda x: x.replace(b'"hidden_size"', b'"later"')),
+    ],
+)
+def test_a_torn_preset_names_the_file(name, spoil, tmp_path, capsys):
+    toy().save_to_preset(tmp_path)
+    path = tmp_path / name
+    path.write_bytes(spoil(path.read_bytes()))
+    said = f"Expected {name} as save_to_preset writes it. Received: {path}, damaged"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        ShowAttendTell.from_preset(tmp_path)
 
 
 def test_weights_have_stable_names():

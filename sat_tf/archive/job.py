@@ -58,7 +58,8 @@ def caption_archive(
         parts = len(archive.parts)
         missing = functools.partial(plan.missing, prefix, parts)
         if missing():
-            task = work.Task(prefix, models.ready(model, prefix), batch_size)
+            exported = models.ready(model, prefix)
+            task = work.Task(prefix, exported, batch_size, archive.identity)
             if not begun:  # last: what was refused has begun nothing
                 plan.write(archive, prefix)
             caption = functools.partial(work.caption_part, task)

@@ -173,18 +173,23 @@ def _check(folder):
 _LOADING = threading.Lock()
 
 
-def load(folder):
+def load(folder, digest):
     """A function from encoded images, list `[B]` of bytes, to arrays by output name.
 
     Loaded once in a process, whatever the number of its threads and of their parts.
+
+    Args:
+        folder: of the SavedModel. digest: of it, as another may take its place.
     """
     with _LOADING:
-        return _load(folder)
+        return _load(folder, digest)
 
 
 @functools.lru_cache(maxsize=1)
-def _load(folder):
+def _load(folder, digest):
     import tensorflow as tf
+
+    del digest
 
     with tempfile.TemporaryDirectory() as copy:
         if files.is_remote(folder):

@@ -6,6 +6,7 @@ if images were added to the folder in the mean time.
 
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import re
@@ -35,6 +36,11 @@ class Plan:
     digest: str
     part_size: int
     parts: tuple
+
+    @property
+    def identity(self):
+        """A digest by which two plans are told apart."""
+        return hashlib.sha256(repr(self).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def make(pattern, model, part_size):
@@ -92,19 +98,36 @@ def write(plan, prefix):
 
 def read(prefix):
     """The plan of an archive, `None` if it has not been begun."""
-    if not files.exists(path_of(prefix)):
+    path = path_of(prefix)
+    if not files.exists(path):
         return None
-    values = json.loads(files.read(path_of(prefix)))
-    if values.pop("format", None) != FORMAT:
+    try:
+        values = dict(json.loads(files.read(path)))
+        known = values.pop("format", None) == FORMAT
+        parts = tuple(map(tuple, values.pop("parts"))) if known else ()
+        plan = Plan(**values, parts=parts) if known else None
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"Expected a plan in format {FORMAT}. Received: {path_of(prefix)} in "
-            "another. Finish it with the version of sat_tf that began it."
+            f"Expected a plan as it was written. Received: {path}, which is damaged "
+            f"({error}). Restore it, or remove it and the parts beside it."
+        ) from error
+    if plan is None:
+        raise ValueError(
+            f"Expected a plan in format {FORMAT}. Received: {path} in another. Finish "
+            "it with the version of sat_tf that began it."
         )
-    return Plan(**{**values, "parts": tuple(map(tuple, values["parts"]))})
+    return plan
 
 
-# Once in a process: the plan of a large archive takes a while to read.
-read_once = functools.lru_cache(maxsize=1)(read)
+@functools.lru_cache(maxsize=1)
+def read_once(prefix, digest):
+    """As `read`, once in a process: the plan of a large archive takes a while.
+
+    Args:
+        prefix: of the archive. digest: of the plan, as another may take its place.
+    """
+    del digest
+    return read(prefix)
 
 
 def refuse_another(plan, prefix, pattern, model, part_size):

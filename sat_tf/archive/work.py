@@ -22,6 +22,8 @@ class Task(NamedTuple):
     """The folder of the SavedModel, likewise."""
     batch_size: int
     """Images captioned at once."""
+    plan: str
+    """`identity` of the plan: a worker may still know one that was there before."""
 
 
 class Counts(NamedTuple):
@@ -42,9 +44,9 @@ def caption_part(task, number):
     Returns:
         the `Counts` of this part.
     """
-    archive = plan.read_once(task.prefix)
+    archive = plan.read_once(task.prefix, task.plan)
     names, parts = archive.parts[number], len(archive.parts)
-    captioner, rows = models.load(task.model), []
+    captioner, rows = models.load(task.model, archive.digest), []
     for batch in readers.batches(names, archive.folder, task.batch_size):
         rows += caption_items(captioner, batch)
     good = [row for row in rows if "error" not in row]

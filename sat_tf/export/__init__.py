@@ -87,7 +87,7 @@ def _write_beside(path, card, examples):
         with replacing(path / "examples" / name) as file:
             file.write_bytes(contents)
     with replacing(path / "README.md") as file:
-        file.write_text(card)
+        file.write_text(card, "utf-8")
 
 
 def _free_version(path, version):

@@ -1,7 +1,10 @@
 """A captioner as a folder: config.json, weights.npz, metadata.json and README.md."""
 
+import contextlib
 import json
 import pathlib
+import zipfile
+import zlib
 
 import keras
 import numpy as np
@@ -12,6 +15,8 @@ from sat_tf.runtime.files import on_disk, replacing
 
 FORMAT = 2
 TRAINED = pathlib.Path(__file__).parent
+# What files of arrays that are not whole raise.
+_TORN = (EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def named_weights(captioner):
@@ -78,11 +83,12 @@ def save(captioner, folder, *, encoder=None, dtype=None, metadata=None):
         np.savez(file, **weights)
     for name, text in texts.items():
         with replacing(folder / f"{name}.json") as path:
-            path.write_text(text)
+            path.write_text(text, "utf-8")
     card = folder / "README.md"
     if not card.is_file() or hub.MARK.encode() in card.read_bytes():
         with replacing(card) as path:
-            path.write_text(hub.card(captioner, encoder=encoder, metadata=metadata))
+            text = hub.card(captioner, encoder=encoder, metadata=metadata)
+            path.write_text(text, "utf-8")
 
 
 def _stored(array, dtype):
@@ -125,22 +131,46 @@ def load(kind, folder, *, encoder_weights=None):
         ValueError: files that do not belong together.
     """
     folder = find(folder)
-    config = json.loads((folder / "config.json").read_text())
-    if config.get("format") != FORMAT:
+    with _whole(folder / "config.json") as path:
+        config = dict(json.loads(path.read_text("utf-8")))
+        if config.get("format") != FORMAT:
+            raise ValueError(
+                f"Expected a captioner in format {FORMAT}. "
+                f"Received: format={config.get('format')} in {folder}. "
+                "Load it with the version of sat_tf that wrote it."
+            )
+        options = {**config["captioner"], "decoder": config.get("decoder", {})}
+        included = config["encoder_weights"] == "included"
+        if not included:
+            options["encoder"]["weights"] = encoder_weights or "imagenet"
+        captioner = kind.from_config(options)
+    with _whole(folder / "weights.npz") as path:
+        _read_weights(captioner, path, encoder=included)
+    captioner.encoder.standardise.finalize_state()
+    return captioner
+
+
+@contextlib.contextmanager
+def _whole(path):
+    """Yields a path to read from; says which file it is that cannot be read."""
+    try:
+        yield path
+    except (ValueError, KeyError, TypeError, AttributeError, *_TORN) as error:
+        if str(error).startswith("Expected"):  # it says already what is wrong
+            raise
         raise ValueError(
-            f"Expected a captioner in format {FORMAT}. "
-            f"Received: format={config.get('format')} in {folder}. "
-            "Load it with the version of sat_tf that wrote it."
-        )
-    options = {**config["captioner"], "decoder": config.get("decoder", {})}
-    included = config["encoder_weights"] == "included"
-    if not included:
-        options["encoder"]["weights"] = encoder_weights or "imagenet"
-    captioner = kind.from_config(options)
+            f"Expected {path.name} as save_to_preset writes it. Received: {path}, "
+            f"damaged or of another version ({type(error).__name__}: {error}). Copy it "
+            "again, or load it with the version of sat_tf that wrote it."
+        ) from error
+
+
+def _read_weights(captioner, path, *, encoder):
+    """Assigns what a file has; `encoder`: whether it has the trunk's weights."""
     wanted = named_weights(captioner)
-    if not included:
+    if not encoder:
         wanted = {k: v for k, v in wanted.items() if not k.startswith("encoder/")}
-    with np.load(folder / "weights.npz") as arrays:
+    with open(path, "rb") as file, np.load(file) as arrays:
         lacking = {
             f"rerankers/{name_of(each)}/{leaf}"
             for each in captioner.rerankers
@@ -153,12 +183,10 @@ def load(kind, folder, *, encoder_weights=None):
             odd = sorted(set(found.items()) ^ set(shapes.items()))[:3]
             raise ValueError(
                 "Expected weights.npz to fit config.json. "
-                f"Received: folder={str(folder)!r}, which differs in {odd}. "
+                f"Received: folder={str(path.parent)!r}, which differs in {odd}. "
                 "Copy both files from the same captioner."
             )
         for name, variable in wanted.items():
             variable.assign(
                 arrays[name].astype(keras.backend.standardize_dtype(variable.dtype))
             )
-    captioner.encoder.standardise.finalize_state()
-    return captioner

@@ -43,7 +43,7 @@ def begun(here, pattern, prefix, part_size=4):
     prefix = str(folder / prefix)
     archive = plan.make(pattern, model, part_size)
     plan.write(archive, prefix)
-    return archive, work.Task(prefix, exported, 3)
+    return archive, work.Task(prefix, exported, 3, archive.identity)
 
 
 def test_a_part_is_what_the_captioner_says(here):
@@ -136,7 +136,7 @@ def test_a_model_that_fails_as_a_whole_costs_its_bad_images_alone(tmp_path):
     toy_savedmodel.export(toy_savedmodel.Toy(), tmp_path / "toy" / "1")
     found = models.find(str(tmp_path / "toy"))
     assert found.exported and found.folder.endswith("toy/1")
-    captioner = models.load(models.ready(found, str(tmp_path / "out")))
+    captioner = models.load(models.ready(found, str(tmp_path / "out")), found.digest)
     good, broken = toy_savedmodel.picture(), toy_savedmodel.picture()[:300]
     named = {"a.jpg": good, "b.jpg": broken, "c.jpg": good}
     items = [readers.Item(name, contents) for name, contents in named.items()]
@@ -174,6 +174,32 @@ def test_images_that_come_later_move_no_part(here):
         assert plan.read(task.prefix) == archive
     finally:
         os.remove("photos/000.jpg")
+
+
+def test_an_archive_in_the_place_of_another_has_its_own_images(here):
+    """In one process, which may remember the plan of the one that was there."""
+    for pattern in ("photos/0[01].jpg", "photos/0[56].jpg"):
+        archive, task = begun(here, pattern, "again")
+        work.caption_part(task, 0)
+        assert list(archived.said("again")) == list(archive.parts[0])
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "[1]",
+        lambda text: '{"format": 1}',
+        lambda text: text.replace('"pattern"', '"later"'),
+        lambda text: text.replace("{", '{"more": 1,', 1),
+    ],
+)
+def test_a_damaged_plan_is_named(spoil, here, capsys):
+    begun(here, "photos/*", "torn")
+    path = here[0] / "torn-plan.json"
+    path.write_text(spoil(path.read_text()))
+    with pytest.raises(ValueError, match=f"as it was written. Received: {path}, which"):
+        plan.read(str(here[0] / "torn"))
 
 
 def test_archives_whose_names_begin_alike_know_their_own_files(here):
@@ -324,7 +350,8 @@ def test_a_store_is_read_and_written_by_beam(here, tmp_path):
     plan.write(archive, "store://out/c")
     assert json.loads((tmp_path / "out/c-plan.json").read_text())["parts"]
     assert plan.read("store://out/c") == archive
-    task = work.Task("store://out/c", models.ready(model, "store://out/c"), 2)
+    exported = models.ready(model, "store://out/c")
+    task = work.Task("store://out/c", exported, 2, archive.identity)
     for _ in range(2):  # as if two workers had done it
         assert work.caption_part(task, 0) == (2, 0)
     assert plan.missing("store://out/c", 1) == []

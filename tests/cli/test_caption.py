@@ -260,7 +260,7 @@ def test_interrupted_while_it_prints_a_row(at, photos, captioned):
     finally:
         signal.signal(signal.SIGINT, handler)
     rows = json.loads(stream.getvalue())
-    assert status == 130 and "What was printed is whole" in errors
+    assert status == 130 and "What was printed is complete" in errors
     assert 0 < len(rows) < 9
 
 
@@ -271,7 +271,7 @@ def test_interrupted_it_keeps_what_is_printed(photos):
         # Not `communicate`: it does not see what the stream has read ahead.
         rest, errors = asked.stdout.read(), asked.stderr.read()
         assert asked.wait(own_run.TIMEOUT) == 130
-    assert "Traceback" not in errors and "What was printed is whole" in errors
+    assert "Traceback" not in errors and "What was printed is complete" in errors
     rows = json.loads("".join(lines) + rest)
     assert 0 < len(rows) < 2000 * IMAGES
     assert all(row["image"] in photos for row in rows)

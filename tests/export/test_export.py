@@ -187,7 +187,7 @@ def test_pixels_and_annotations_are_taken_too(captioner, loaded):
     expected = captioner.generate(files, **OPTIONS)
     pixels = image[np.newaxis].astype("float32")
     assert_same(loaded.signatures["images"](images=pixels), expected)
-    right_size = np.asarray(picture(*captioner.encoder.image_size[::-1]))
+    right_size = np.asarray(picture(*captioner.encoder.image_size))
     pixels = right_size[np.newaxis].astype("float32")  # neither enlarged nor cropped
     expected = captioner.generate(pixels, **OPTIONS)
     assert_same(loaded.signatures["images"](images=pixels), expected)

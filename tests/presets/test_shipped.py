@@ -89,6 +89,13 @@ def test_the_exported_scenes_hard_takes_images_of_any_size(size, exported, scene
     assert answer["caption"][0].numpy().decode() == said.caption != ""
 
 
+def test_the_exported_scenes_hard_names_what_is_no_number(exported):
+    """As what is exported today does."""
+    pixels = tf.fill([1, 8, 8, 3], float("nan"))
+    answer = exported.signatures["images"](images=pixels)
+    assert answer["error"][0].numpy().startswith(b"Expected finite numbers")
+
+
 def test_the_exported_scenes_hard_explains(exported, scenes_hard):
     """So it is not older than the signatures that the documents tell of."""
     contents = encode(picture(112, 112), "JPEG")
