@@ -101,10 +101,16 @@ def resize(image, size=(224, 224), mode="crop"):
     else:
         sides = tf.cast(tf.shape(image)[:2], tf.float32)
         scale = tf.reduce_max(SHORTEST_SIDE * tf.constant(size, tf.float32) / sides)
-        scaled = tf.cast(tf.round(scale * sides), tf.int32)
-        image = tf.image.resize(image, scaled, antialias=True)
-        top, left = tf.unstack((scaled - tf.constant(size)) // 2)
-        image = image[top : top + size[0], left : left + size[1]]
+        scaled = tf.round(scale * sides)
+        # Only the centre is made: all of a narrow image would be as large as you like.
+        image = tf.raw_ops.ScaleAndTranslate(
+            images=image[tf.newaxis],
+            size=size,
+            scale=scaled / sides,
+            translation=-((scaled - tf.constant(size, tf.float32)) // 2),
+            kernel_type="triangle",  # what `tf.image.resize` does, which cannot cut
+            antialias=True,
+        )[0]
     return tf.cast(tf.ensure_shape(image, [*size, 3]), tf.float32)
 
 

@@ -1,6 +1,7 @@
 """Images: every kind of file, the sizes in headers, resizing, broken bytes."""
 
 import io
+import resource
 import struct
 import time
 import zlib
@@ -248,6 +249,25 @@ def test_squash_keeps_the_whole_image():
 def test_crop_has_the_size_asked_for(size):
     resized = images.resize(np.full([*size, 3], 7, np.uint8), (32, 48))
     np.testing.assert_allclose(resized, 7, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(300, 500), (61, 40), (1000, 30), (256, 229)])
+def test_crop_is_what_cutting_the_resized_image_gives(size):
+    image = np.asarray(picture(*size))
+    scale = 256 / 224 * 32 / min(size)
+    scaled = [round(scale * side) for side in size]
+    whole = tf.image.resize(image, scaled, antialias=True).numpy()
+    top, left = ((side - 32) // 2 for side in scaled)
+    expected = whole[top : top + 32, left : left + 32]
+    np.testing.assert_allclose(images.resize(image, (32, 32)), expected, atol=0.05)
+
+
+def test_a_narrow_image_is_not_made_large():
+    """To the paper's 256 pixels of the shortest side, this one has 40 GB."""
+    narrow = np.full([1, 60_000, 3], 7, np.uint8)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    np.testing.assert_allclose(images.resize(narrow), 7, rtol=1e-6)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1e6  # kB
 
 
 def test_none_expects_the_size():
