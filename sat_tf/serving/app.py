@@ -24,6 +24,7 @@ from starlette.routing import Route
 from sat_tf.images import MAX_PIXELS
 from sat_tf.serving import observing, page, protocol
 from sat_tf.serving.protocol import RequestError
+from sat_tf.serving.repository import MAX_VERSION
 
 MAX_BODY = 32 * 2**20  # bytes of one request
 _MAX_PENDING = 256 * 2**20  # bytes of all the requests being answered
@@ -74,7 +75,13 @@ class Api:
         try:
             path = request.url.path
             if not path.lower().startswith("/v1"):
-                raise RequestError(f"Nothing at {path}. The API is at /v1/models.", 404)
+                raise RequestError(
+                    "Expected a path under /v1/models, or GET with one of the page's, "
+                    "of /healthz, of /readyz or of the metrics. "
+                    f"Received: {request.method} {path}. "
+                    "Check the method and the address.",
+                    404,
+                )
             if request.method == "OPTIONS":
                 return _preflight(request)
             match = _match(request.method, request.scope["path"])
@@ -88,7 +95,7 @@ class Api:
             if request.method == "POST":
                 return await self._post(request, name, version, method)
             if method == "metadata":
-                return await asyncio.to_thread(self._metadata, name, version)
+                return self._metadata(name, version)
             states = self.repository.status(name, version)
             return JSONResponse({"model_version_status": states})
         except RequestError as error:
@@ -106,26 +113,37 @@ class Api:
                 f"Expected the method 'predict'. Received: method={method}. "
                 "Captioners have no classify or regress signature."
             )
-        size = min(_content_length(request, self.max_body), self.max_body)
-        with self._room_for(size):
-            body = await _read(request, self.max_body)
+        with self._room() as take:
+            body = await _read(request, self.max_body, take)
             if not _is_gzipped(request):
                 return await self._predict(name, version, body)
             async with self._unpacking:
                 body = await asyncio.to_thread(_unpack, body, self.max_body)
-            with self._room_for(len(body)):
-                return await self._predict(name, version, body)
+            if not take(len(body)):
+                raise _busy()
+            return await self._predict(name, version, body)
 
     @contextlib.contextmanager
-    def _room_for(self, size):
-        """Count `size` bytes among those being answered; RequestError if too many."""
-        if self._pending and self._pending + size > _MAX_PENDING:
-            raise RequestError("The server is busy. Try again in a moment.", 503)
-        self._pending += size
+    def _room(self):
+        """Lend a function that counts bytes of this request among those of all.
+
+        It gives False, and counts nothing, where there are too many; a request alone
+        may have as many as it likes.
+        """
+        held = 0
+
+        def take(size):
+            nonlocal held
+            fits = self._pending == held or self._pending + size <= _MAX_PENDING
+            if fits:
+                held += size
+                self._pending += size
+            return fits
+
         try:
-            yield
+            yield take
         finally:
-            self._pending -= size
+            self._pending -= held
 
     async def _predict(self, name, version, body):
         with self.repository.use(name, version) as servable:
@@ -139,11 +157,14 @@ class Api:
 
     def _metadata(self, name, version):
         with self.repository.use(name, version) as servable:
-            signatures = servable.signature_def()
-            version = str(servable.version)
+            signatures, version = servable.signature_def, str(servable.version)
         spec = {"name": name, "signature_name": "", "version": version}
         metadata = {"signature_def": {"signature_def": signatures}}
         return JSONResponse({"model_spec": spec, "metadata": metadata})
+
+    async def wrong_method(self, request, error):
+        """Refuse a method that no route knows, as JSON."""
+        return await self.api(request)
 
     async def alive(self, request):
         """Answer 200 for as long as the process answers at all."""
@@ -188,6 +209,7 @@ def create_app(repository, *, max_body=MAX_BODY, max_pixels=MAX_PIXELS, cors=Fal
             *page.routes(repository),
             Route("/{path:path}", handlers.api, methods=_METHODS),
         ],
+        exception_handlers={405: handlers.wrong_method},
         middleware=[Middleware(observing.Observer, label=handlers.label)],
     )
 
@@ -221,17 +243,25 @@ def _version(match):
             f"Unrecognized servable version label: {match['label']}. "
             "Ask for /versions/N, or leave it out for the newest."
         )
-    if len(match["version"] or "") > 18:
+    if match["version"] is None:
+        return None
+    digits = match["version"].lstrip("0") or "0"
+    # Python reads no number of more than 4300 digits.
+    if len(digits) > len(str(MAX_VERSION)) or int(digits) > MAX_VERSION:
         raise RequestError(
             f"Failed to convert version: {match['version'][:40]} to numeric. "
-            "Versions are whole numbers of at most 18 digits."
+            f"Versions are whole numbers of at most {MAX_VERSION}."
         )
-    return int(match["version"]) if match["version"] else None
+    return int(digits)
 
 
-def _content_length(request, default):
-    """Bytes that the request promises; `default` when it streams without saying."""
-    return int(request.headers.get("content-length", default))
+def _content_length(request):
+    """Bytes that the request promises; 0 when it streams without saying."""
+    return int(request.headers.get("content-length", 0))
+
+
+def _busy():
+    return RequestError("The server is busy. Try again in a moment.", 503)
 
 
 def _is_gzipped(request):
@@ -277,29 +307,34 @@ def _unpack(body, max_body):
     return unpacked
 
 
-async def _read(request, max_body):
+async def _read(request, max_body, take):
     """Read a request's body (bytes), or raise RequestError and keep nothing.
 
-    Somewhat too long a body is read to its end, so that the client is listening when
-    the answer comes; a hopeless one is not.
+    A body that is somewhat too long, or for which there is no room, is read to its
+    end, so that the client is listening when the answer comes; a hopeless one is not.
+    `take(size)` counts bytes as they come, and tells whether there is room for them.
     """
-    chunks, size = [], 0
+    chunks, size, fits = [], 0, True
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_BODY_SECONDS):
-            if _content_length(request, 0) <= 4 * max_body:
+            if _content_length(request) <= 4 * max_body:
                 async for chunk in request.stream():
                     size += len(chunk)
-                    if size > max_body:
-                        chunks.clear()
-                    else:
+                    fits = fits and size <= max_body and take(len(chunk))
+                    if fits:
                         chunks.append(chunk)
+                    else:
+                        take(-sum(map(len, chunks)))
+                        chunks.clear()
                     if size > 4 * max_body:
                         break
-                if size <= max_body:
+                if fits:
                     return b"".join(chunks)
+                if size <= max_body:
+                    raise _busy()
             raise RequestError(
                 f"Expected a body of at most {max_body} bytes. Received: "
-                f"{max(size, _content_length(request, 0))} bytes or more. "
+                f"{max(size, _content_length(request))} bytes or more. "
                 "Scale the images down, or send fewer per request.",
                 status=413,
             )

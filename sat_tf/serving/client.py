@@ -1,8 +1,10 @@
 """A client for TensorFlow Serving and for `sat-tf serve`; the standard library only."""
 
 import base64
+import collections.abc
 import dataclasses
 import http.client
+import io
 import json
 import os
 import pathlib
@@ -13,7 +15,9 @@ import urllib.parse
 import urllib.request
 
 _RETRIED = (429, 502, 503)  # the server says: not now
+_BAD_IMAGES = (400, 413)  # the server says: not these, or not so many bytes
 _IMAGES_PER_REQUEST = 32
+_BYTES_PER_REQUEST = 24 * 2**20  # encoded; `sat-tf serve` takes 32 MiB
 _LONGEST_WAIT = 2.0  # seconds between two tries, if the server asks for no more
 
 
@@ -75,27 +79,42 @@ class Client:
         """Caption an image, or a list of images.
 
         Args:
-            images: a path, the bytes of an encoded image, or a list of either.
+            images: a path, the bytes of an encoded image, or several of either: a
+                list, a tuple or an iterator, of which no more is held in memory than
+                travels together.
             signature_name: `serving_default`, `greedy`, `beam`.
 
         Returns:
-            A `Caption`, or a list of them. In a list, an image that the model cannot
-            read has an `error` instead of a caption.
+            A `Caption`, or a list of them. In a list, an image that the server refuses
+            has an `error` instead of a caption.
 
         Raises:
             ServingError: the server cannot be reached, or refuses, or no image of
                 the call can be read.
         """
-        single = isinstance(images, (str, bytes, os.PathLike))
-        encoded = [_encode(image) for image in ([images] if single else images)]
-        rows = []
-        for start in range(0, len(encoded), _IMAGES_PER_REQUEST):
-            chunk = encoded[start : start + _IMAGES_PER_REQUEST]
-            rows += self.predict(chunk, signature_name=signature_name)
-        captions = [_caption(row) for row in rows]
+        if not _are_several(images):
+            rows = self.predict([_encode(images)], signature_name=signature_name)
+            captions = [_caption(row) for row in rows]
+        else:
+            captions = []
+            for chunk in _chunks(images):
+                captions += self._captions(chunk, signature_name)
         if captions and all(caption.error for caption in captions):
             raise ServingError(captions[0].error, 400)
-        return captions[0] if single else captions
+        return captions if _are_several(images) else captions[0]
+
+    def _captions(self, chunk, signature_name):
+        """Caption encoded images; one by one where the server refuses all together."""
+        try:
+            rows = self.predict(chunk, signature_name=signature_name)
+            return [_caption(row) for row in rows]
+        except ServingError as error:
+            if error.status not in _BAD_IMAGES:
+                raise
+            if len(chunk) == 1:
+                return [Caption("", 0.0, [], [], [], [], error=str(error))]
+        captions = [self._captions([image], signature_name) for image in chunk]
+        return [caption for (caption,) in captions]
 
     def predict(self, instances, *, signature_name="serving_default"):
         """Send rows as they are; returns the list of predictions."""
@@ -168,7 +187,37 @@ class Client:
             headers={"Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=self.timeout) as answer:
-            return json.load(answer)
+            content = answer.read()
+        try:
+            return json.loads(content)
+        except ValueError:
+            received = content[:200].decode("utf-8", "replace")
+            raise ServingError(
+                f"Expected JSON from {self.url}. Received: {received!r}. "
+                "Check that `sat-tf serve` or TensorFlow Serving answers there."
+            ) from None
+
+
+def _are_several(images):
+    """Tell images from one; a file, which is an iterator of lines, is neither."""
+    several = (list, tuple, collections.abc.Iterator)
+    return isinstance(images, several) and not isinstance(images, io.IOBase)
+
+
+def _chunks(images):
+    """Encode images as they are asked for, as many together as a request takes."""
+    chunk, size = [], 0
+    for image in images:
+        encoded = _encode(image)
+        n_bytes = len(encoded["b64"])
+        is_full = len(chunk) == _IMAGES_PER_REQUEST
+        if chunk and (is_full or size + n_bytes > _BYTES_PER_REQUEST):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(encoded)
+        size += n_bytes
+    if chunk:
+        yield chunk
 
 
 def _encode(image):
@@ -177,7 +226,7 @@ def _encode(image):
         image = pathlib.Path(image).read_bytes()
     if not isinstance(image, (bytes, bytearray, memoryview)):
         raise TypeError(
-            "Expected an image as a path or as encoded bytes. "
+            "Expected an image as a path or as encoded bytes, or a list of those. "
             f"Received: {type(image).__name__}. Read or encode it first."
         )
     return {"b64": base64.b64encode(image).decode("ascii")}

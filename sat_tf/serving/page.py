@@ -64,4 +64,13 @@ def _static(name):
 def _examples(version_folder):
     """Find `<root>/<name>/examples/*`: {file name: path}."""
     found = (version_folder.parent / "examples").glob("*")
-    return {p.name: p for p in found if p.suffix.lower() in _EXAMPLES}
+    return {p.name: p for p in found if _is_example(p)}
+
+
+def _is_example(path):
+    """Tell whether a file can be listed as JSON, asked for and sent."""
+    try:
+        path.name.encode("utf-8")
+        return path.suffix.lower() in _EXAMPLES and path.is_file()
+    except (UnicodeEncodeError, OSError):
+        return False

@@ -37,10 +37,14 @@ class Spec:
     dtype: np.dtype
     shape: tuple[int | None, ...] | None
 
+    @property
+    def kind(self):
+        """Name the dtype the way a client reads it."""
+        return "string" if self.dtype == object else self.dtype.name
+
     def __str__(self):
         """Write the dtype and shape the way a client reads them."""
-        dtype = "string" if self.dtype == object else self.dtype.name
-        return f"{dtype} {_shape_text(self.shape)}"
+        return f"{self.kind} {_shape_text(self.shape)}"
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,7 @@ def to_array(value, spec, name):
     if wrong:
         culprit = next(leaf for leaf in leaves if type(leaf) in wrong)
         raise RequestError(
-            f"Expected the values of input '{name}' to be {spec.dtype.name} "
+            f"Expected the values of input '{name}' to be {spec.kind} "
             f"(input: {spec}). Received: {_short(culprit)}. "
             "Images go as strings of bytes: {'b64': '<base64>'}."
         )

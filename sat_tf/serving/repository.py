@@ -14,6 +14,7 @@ import threading
 from sat_tf.serving.protocol import RequestError
 from sat_tf.serving.servable import Servable
 
+MAX_VERSION = 2**63 - 1  # TensorFlow Serving has them as int64
 _log = logging.getLogger(__name__)
 
 
@@ -43,8 +44,8 @@ class Repository:
         """Bring what is served in line with what lies in the folder."""
         folders, before = self.folders(), self._served()
         for name, paths in folders.items():
+            current = self._models.get(name)
             for path in paths:  # the newest that can be loaded
-                current = self._models.get(name)
                 if current and current.version == int(path.name):
                     break
                 if self._load(name, path):
@@ -56,18 +57,19 @@ class Repository:
 
     def _load(self, name, path):
         """Load, warm and swap in a version, drain the one before; False if broken."""
-        key = name, int(path.name)
-        look = sorted((str(p), p.stat().st_mtime_ns) for p in path.rglob("*"))
-        if self._failed.get(key) == look:
-            return False  # nothing has changed since it failed
-        self._states[key] = ("LOADING", "")
+        key, look = (name, int(path.name)), None
         try:
+            look = _look(path)
+            if self._failed.get(key) == look:
+                return False  # nothing has changed since it failed
+            self._states[key] = ("LOADING", "")
             servable = Servable(name, path, self._at_once)
             servable.warm()
         except Exception as error:  # a broken version must not end the good one
             self._failed[key] = look
-            self._states[key] = ("END", str(error))
-            _log.error("could not load %s: %s", path, error)
+            if self._states.get(key) != (ended := ("END", str(error))):
+                self._states[key] = ended
+                _log.error("could not load %s: %s", path, error)
             return False
         old, self._models[name] = self._models.get(name), servable
         self._failed.pop(key, None)
@@ -171,7 +173,24 @@ def _versions(path):
     """List the version folders in a model's folder, newest first."""
     folders = (p for p in path.glob("*") if p.name.isdecimal())
     return sorted(
-        (p for p in folders if (p / "saved_model.pb").is_file()),
+        (p for p in folders if int(p.name) <= MAX_VERSION and _has_model(p)),
         key=lambda p: int(p.name),
         reverse=True,
+    )
+
+
+def _has_model(folder):
+    """Tell whether a version is there; loading says why one cannot be looked into."""
+    try:
+        return (folder / "saved_model.pb").is_file()
+    except OSError:
+        return True
+
+
+def _look(folder):
+    """Describe what lies in a folder, so that a change shows."""
+    return sorted(
+        # Of a link that leads nowhere, the link.
+        (str(p), p.stat(follow_symlinks=p.exists()).st_mtime_ns)
+        for p in folder.rglob("*")
     )

@@ -1,33 +1,32 @@
 """A look at every image's header before anything is decoded.
 
-A few kilobytes of PNG can promise 2.5 thousand million pixels. Pillow's readers stop
-behind the header, so that saying no costs neither time nor memory.
+A few kilobytes of PNG can promise 2.5 thousand million pixels. Pillow's readers are
+given the header alone, so that saying no costs neither time nor memory.
 """
 
-import contextlib
 import io
 
 import numpy as np
 from PIL import (
     BmpImagePlugin,
-    ExifTags,
     GifImagePlugin,
-    Image,
     JpegImagePlugin,
     PngImagePlugin,
 )
 
+from sat_tf.images import headers as image_headers
 from sat_tf.images import unpacked_pixels
+from sat_tf.serving import bounding
 from sat_tf.serving.protocol import RequestError
 
 MAX_IMAGES = 32  # in a request, and through the graph together
 
 # The readers themselves, not PIL.Image.open: that one has a pixel limit of its own.
 _READERS = {
-    b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
-    b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
-    b"GIF8": GifImagePlugin.GifImageFile,
-    b"BM": BmpImagePlugin.BmpImageFile,
+    image_headers.JPEG: (JpegImagePlugin.JpegImageFile, bounding.jpeg),
+    image_headers.PNG: (PngImagePlugin.PngImageFile, bounding.png),
+    image_headers.GIF: (GifImagePlugin.GifImageFile, bounding.gif),
+    image_headers.BMP: (BmpImagePlugin.BmpImageFile, bounding.bmp),
 }
 _TWICE_ENCODED = (b"/9j/", b"iVBORw0KGgo", b"R0lGOD")
 
@@ -84,8 +83,8 @@ def refusal(contents, max_pixels, size=None):
             "Expected an encoded image. Received: 0 bytes. "
             "Read the file in binary mode and send all of it."
         )
-    reader = next((r for magic, r in _READERS.items() if contents.startswith(magic)), 0)
-    if not reader:
+    kind = next(filter(contents.startswith, _READERS), None)
+    if kind is None:
         hint = "Convert the image to JPEG or PNG."
         if contents.startswith(_TWICE_ENCODED):
             hint = "It looks base64-encoded twice: encode the file's bytes once."
@@ -93,8 +92,9 @@ def refusal(contents, max_pixels, size=None):
             "Expected a JPEG, PNG, GIF or BMP image. "
             f"Received: bytes that start with {contents[:12]!r}. {hint}"
         )
+    reader, bounded = _READERS[kind]
     try:
-        image = reader(io.BytesIO(contents))
+        image = reader(io.BytesIO(bounded(contents)))
     except Exception:  # Pillow raises a dozen types at a broken header
         return (
             "Expected an image with a readable header. "
@@ -102,15 +102,14 @@ def refusal(contents, max_pixels, size=None):
             "Check that the file opens in an image viewer, and send all of it."
         )
     width, height = image.size
-    is_jpeg = reader is JpegImagePlugin.JpegImageFile
-    in_rows = is_jpeg and not image.info.get("progressive")
+    in_rows = kind == image_headers.JPEG and not image.info.get("progressive")
     if unpacked_pixels(height, width, in_rows) > max_pixels:
         return (
             f"Expected an image of at most {max_pixels} pixels. "
             f"Received: {width} x {height}. Scale it down; the model looks at a few "
             "hundred pixels a side."
         )
-    if size and size != (upright := _upright_size(image)):
+    if size and size != (upright := _upright(image.size, contents)):
         return (
             "Expected an image of {} x {} pixels (width x height), as this model "
             "resizes nothing. Received: {} x {}. Resize it, or export a captioner "
@@ -119,10 +118,7 @@ def refusal(contents, max_pixels, size=None):
     return ""
 
 
-def _upright_size(image):
-    """Give the width and height of an open image as a viewer would show it."""
-    exif, orientation = Image.Exif(), 1
-    with contextlib.suppress(Exception):  # damaged: as good as none
-        exif.load(image.info.get("exif"))
-        orientation = exif.get(ExifTags.Base.Orientation)
-    return image.size[::-1] if orientation in (5, 6, 7, 8) else image.size
+def _upright(size, contents):
+    """Give the width and height of an image as a viewer would show it."""
+    orientation = image_headers.read([contents]).orientation[0]
+    return size[::-1] if orientation in (5, 6, 7, 8) else size

@@ -1,5 +1,6 @@
 """One loaded SavedModel and its signatures, as functions of NumPy arrays."""
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -34,7 +35,9 @@ class Servable:
             key: _Signature(function, name, at_once)
             for key, function in self._model.signatures.items()
         }
+        # Read now: while the last requests are answered, the folder may be gone.
         self.preprocessing = _preprocessing(path)
+        self.signature_def = _signature_def(path)
         self._users = 0
         self._idle = threading.Condition()
 
@@ -64,8 +67,8 @@ class Servable:
         inputs, refusals = request.inputs, []
         if _IMAGES in inputs and inputs[_IMAGES].dtype == object:
             notes = "error" in signature.outputs
-            images, refusals = screening.screen(
-                inputs[_IMAGES], max_pixels, notes, self._only_size()
+            images, refusals = await asyncio.to_thread(
+                screening.screen, inputs[_IMAGES], max_pixels, notes, self._only_size()
             )
             inputs = {**inputs, _IMAGES: images}
         try:
@@ -107,20 +110,6 @@ class Servable:
                     signature(signature.example())
             except Exception as error:  # warming is a courtesy, never a condition
                 _log.debug("could not warm %s of %s: %s", name, self.path, error)
-
-    def signature_def(self):
-        """Give the SignatureDefs as the JSON-ready dict of the metadata API."""
-        proto = saved_model_pb2.SavedModel.FromString(
-            (self.path / "saved_model.pb").read_bytes()
-        )
-        return {
-            name: json_format.MessageToDict(
-                definition,
-                preserving_proto_field_name=True,
-                always_print_fields_with_no_presence=True,
-            )
-            for name, definition in proto.meta_graphs[0].signature_def.items()
-        }
 
 
 class _Signature:
@@ -196,6 +185,21 @@ def _preprocessing(path):
     if file.is_file():
         return json.loads(file.read_text("utf-8"))
     return {"image_size": [224, 224], "resize_mode": "crop"}
+
+
+def _signature_def(path):
+    """Read the SignatureDefs as the JSON-ready dict of the metadata API."""
+    proto = saved_model_pb2.SavedModel.FromString(
+        (path / "saved_model.pb").read_bytes()
+    )
+    return {
+        name: json_format.MessageToDict(
+            definition,
+            preserving_proto_field_name=True,
+            always_print_fields_with_no_presence=True,
+        )
+        for name, definition in proto.meta_graphs[0].signature_def.items()
+    }
 
 
 def _spec(spec):

@@ -10,6 +10,7 @@ import sys
 import threading
 
 import pytest
+from PIL import Image
 from serving_server import free_port, running, toy_models
 from toy_savedmodel import picture
 
@@ -60,18 +61,20 @@ def scripted(*answers):
             thread.join()
 
 
+ROW = {
+    "caption": "a dog",
+    "score": -1.0,
+    "words": ["a", "dog", ""],
+    "length": 2,
+    "locations": [0, 3, 0],
+    "alpha": [[[0.9, 0.1]], [[0.2, 0.8]], [[0.5, 0.5]]],
+    "log_p_word": [-0.1, -0.2, 0.0],
+    "error": "",
+}
+
+
 def row(**changes):
-    full = {
-        "caption": "a dog",
-        "score": -1.0,
-        "words": ["a", "dog", ""],
-        "length": 2,
-        "locations": [0, 3, 0],
-        "alpha": [[[0.9, 0.1]], [[0.2, 0.8]], [[0.5, 0.5]]],
-        "log_p_word": [-0.1, -0.2, 0.0],
-        "error": "",
-    }
-    return json.dumps({"predictions": [{**full, **changes}]}).encode()
+    return json.dumps({"predictions": [{**ROW, **changes}]}).encode()
 
 
 OK = 200, row()
@@ -106,6 +109,48 @@ def test_beams_come_with_their_scores(url):
 def test_many_images_travel_in_several_requests(url):
     captions = Client(url).caption([RED, GREEN] * 20)
     assert [c.caption.split()[-1] for c in captions] == ["red", "green"] * 20
+
+
+def test_a_whole_request_of_bad_images_spoils_no_other(url):
+    captions = Client(url).caption([b"text"] * 32 + [RED] + [b"text"] * 33)
+    assert [c.caption for c in captions] == [""] * 32 + ["a shape on a red"] + [""] * 33
+    assert all("JPEG, PNG" in c.error for c in captions if not c.caption)
+    assert {c.error for c in captions if c.caption} == {""}
+    with pytest.raises(ServingError, match="JPEG, PNG"):
+        Client(url).caption([b"text"] * 33)
+
+
+def test_photographs_travel_in_requests_that_the_server_takes(url):
+    photograph = RED + bytes(2_500_000)  # nobody reads what comes behind the image
+    captions = Client(url).caption([photograph] * 20)
+    assert [str(c) for c in captions] == ["a shape on a red"] * 20
+    large = RED + bytes(26_000_000)  # refused, but no reason to lose the others
+    captions = Client(url).caption([RED, large, GREEN])
+    assert [c.caption.split()[-1:] for c in captions] == [["red"], [], ["green"]]
+    assert "Received: 3" in captions[1].error and "bytes" in captions[1].error
+
+
+def test_images_are_read_when_they_are_sent():
+    answer, ahead = json.dumps({"predictions": [ROW] * 32}).encode(), []
+    with scripted((200, answer)) as (url, asked):
+
+        def images():
+            for number in range(96):
+                ahead.append(number - 32 * len(asked))
+                yield RED
+
+        assert len(client(url).caption(images())) == 96
+    assert len(asked) == 3 and max(ahead) == 32
+
+
+def test_tuples_and_iterators_are_several_images(url, tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(RED)
+    for several in (RED, RED), iter([RED, RED]), map(bytes, [RED, RED]):
+        captions = Client(url).caption(several)
+        assert [str(c) for c in captions] == ["a shape on a red"] * 2
+    assert str(*Client(url).caption(tmp_path.glob("*.jpg"))) == "a shape on a red"
+    for single in bytearray(RED), memoryview(RED):
+        assert str(Client(url).caption(single)) == "a shape on a red"
 
 
 def test_a_bad_image_is_an_error_alone_and_a_note_in_a_list(url):
@@ -170,6 +215,14 @@ def test_an_error_without_json_is_still_readable():
             client(url).caption(RED)
 
 
+@pytest.mark.parametrize("content", [b"<h1>Welcome</h1>", b"", b"\xff"])
+def test_an_answer_that_is_not_json_is_explained(content):
+    with scripted((200, content)) as (url, asked):
+        with pytest.raises(ServingError, match="Expected JSON from http.*Check that"):
+            client(url).caption(RED)
+    assert len(asked) == 1
+
+
 def test_tensorflow_servings_errors_within_an_answer_are_raised():
     with scripted((200, row(caption="", length=0, error="not an image"))) as (url, _):
         with pytest.raises(ServingError, match="not an image"):
@@ -187,6 +240,10 @@ def test_wrong_arguments():
         Client("localhost:8501")
     with pytest.raises(TypeError, match="Received: int"):
         Client("http://localhost").caption([3])
+    with open(__file__) as text, open(__file__, "rb") as file:
+        for wrong in None, 3, Image.new("RGB", (8, 8)), {RED}, text, file, [file]:
+            with pytest.raises(TypeError, match=r"Expected an image as a path or"):
+                Client("http://localhost").caption(wrong)
     with pytest.raises(FileNotFoundError):
         Client("http://localhost").caption("no_such_file.jpg")
 

@@ -184,3 +184,8 @@ def test_answers_survive_the_journey(numbers, contents, row):
     encoded = answer[0]["y_bytes"] if row else answer["y_bytes"][0]
     request = parse({"instances": [encoded]})
     assert request.inputs["image_bytes"].tolist() == [contents]
+
+
+def test_an_input_of_strings_is_called_one():
+    with pytest.raises(RequestError, match=r"to be string \(input: string \[\?\]\)"):
+        parse({"instances": [3]})
