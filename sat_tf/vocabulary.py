@@ -5,7 +5,9 @@ import itertools
 import re
 import reprlib
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+
+from sat_tf.runtime.ranges import check
 
 PAD, EOS, UNK = 0, 1, 2
 SPECIAL = ("<pad>", "<eos>", "<unk>")
@@ -114,6 +116,20 @@ def seams(word):
     return 2 * bool(_VOWEL.match(word)), 2 * word.endswith("'")
 
 
+def _texts(captions):
+    """The texts in lists of lists of them."""
+    if not isinstance(captions, Iterable) or isinstance(captions, str | bytes):
+        raise ValueError(
+            "Expected a list of captions, each a string. Received: "
+            f"{reprlib.repr(captions)}. Put it into a list, or leave it out."
+        )
+    for caption in captions:
+        if isinstance(caption, str):
+            yield caption
+        else:
+            yield from _texts(caption)
+
+
 class Vocabulary:
     """A fixed list of words; ids 0, 1, 2 are `<pad>`, `<eos>`, `<unk>`.
 
@@ -144,14 +160,15 @@ class Vocabulary:
         """The most frequent words that occur `min_count` times.
 
         Args:
-            captions: texts.
+            captions: texts, or lists of texts, such as the captions of each image.
             max_size: entries at most, `SPECIAL` among them.
             min_count: how often a word must occur.
 
         Raises:
-            ValueError: there is no such word, or no room for any.
+            ValueError: a caption is no text, there is no such word, or no room for any.
         """
-        counts = collections.Counter(w for c in captions for w in tokenise(c))
+        check(int, max_size=max_size, min_count=min_count)
+        counts = collections.Counter(w for c in _texts(captions) for w in tokenise(c))
         return cls.from_counts(counts, max_size, min_count)
 
     @classmethod

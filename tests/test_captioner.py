@@ -754,6 +754,16 @@ def test_preset_without_encoder_needs_its_weights_again(tmp_path):
         ShowAttendTell.from_preset(tmp_path / "model", encoder_weights="no.h5")
 
 
+def test_nothing_to_train_is_said():
+    model = drawn()
+    model.trainable = False
+    model.compile(optimizer="adam")
+    with pytest.raises(ValueError, match="Expected weights to train"):
+        model.fit(dataset(pictures(model)), steps_per_epoch=1, verbose=0)
+    with pytest.raises(ValueError, match="Expected an optimizer"):
+        model.compile(optimizer=None)
+
+
 def test_what_json_does_not_take_costs_no_file(tmp_path):
     model = toy()
     model.save_to_preset(tmp_path)

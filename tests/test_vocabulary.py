@@ -161,3 +161,23 @@ def test_no_room_for_words(size):
     with pytest.raises(ValueError, match=f"of 4 or more. Received: one of {size}"):
         Vocabulary.from_captions(["a dog runs"], max_size=size)
     assert len(Vocabulary.from_captions(["a dog runs"], max_size=4)) == 4
+
+
+def test_captions_may_come_by_image():
+    of_images = [["a dog", "the dog"], ("a cat",)]
+    assert Vocabulary.from_captions(of_images).words == (
+        *SPECIAL,
+        *"a dog cat the".split(),
+    )
+
+
+@pytest.mark.parametrize("wrong", ["a dog", b"a dog", [None], [b"a dog"], [1.5], None])
+def test_what_is_no_list_of_texts_is_refused(wrong):
+    with pytest.raises(ValueError, match="Expected a list of captions, each a string"):
+        Vocabulary.from_captions(wrong)
+
+
+@pytest.mark.parametrize("options", [{"max_size": "5"}, {"min_count": 1.5}])
+def test_sizes_are_whole_numbers(options):
+    with pytest.raises(ValueError, match="to be a whole number"):
+        Vocabulary.from_captions(["a dog"], **options)

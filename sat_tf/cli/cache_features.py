@@ -33,7 +33,7 @@ def run(args):
     found = cache_inputs(
         arguments.recipe_of(args),
         args.data,
-        args.split.split(","),
+        [name.strip() for name in args.split.split(",")],
         data_dir=args.data_dir,
         encoder_weights=args.encoder_weights,
         seed=args.seed,

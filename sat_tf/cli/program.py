@@ -50,11 +50,26 @@ def main(argv=None):
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError, FloatingPointError, ImportError) as error:
-        if os.environ.get("SAT_TF_TRACEBACK"):
+    except Exception as error:
+        said = _said(error)
+        if said is None or os.environ.get("SAT_TF_TRACEBACK"):
             raise
-        print(f"sat-tf {args.command}: {error}", file=sys.stderr)
+        print(f"sat-tf {args.command}: {said}", file=sys.stderr)
         return 2
+
+
+def _said(error):
+    """What to say of an error; `None` if it is not one of the user's."""
+    # TensorFlow's by its name, as most commands never import it.
+    if type(error).__name__ in ("MemoryError", "ResourceExhaustedError"):
+        reason = str(error).strip().partition("\n")[0] or "too little memory"
+        return (
+            f"Expected work that fits into memory. Received: {reason}. Lower the "
+            "batch size (data.batch_size, --batch-size), estimator.samples or --beam, "
+            "or leave more memory to it. What was saved is complete."
+        )
+    known = (ValueError, OSError, FloatingPointError, ImportError)
+    return str(error) if isinstance(error, known) else None
 
 
 def _open_streams():

@@ -103,7 +103,7 @@ def source_of(data, data_dir=None):
         return BUILDERS[data], on_disk(data_dir, "published files")
     if is_prepared(data):
         return None
-    if not on_disk(data, "your own data").exists():
+    if not str(data) or not on_disk(data, "your own data").exists():
         raise ValueError(
             f"Expected a data set ({', '.join(BUILDERS)}) or the path of your own "
             f"data. Received: data={str(data)!r}. Check the name or the path."

@@ -21,7 +21,12 @@ class ImageIndex:
     def __init__(self, root):
         self.root = pathlib.Path(root)
         self._by_name = collections.defaultdict(list)
-        for folder, subfolders, files in os.walk(self.root):
+        seen = set()
+        for folder, subfolders, files in os.walk(self.root, followlinks=True):
+            if (real := os.path.realpath(folder)) in seen:  # a link leads back, say
+                subfolders.clear()
+                continue
+            seen.add(real)
             # Hidden ones hold thumbnails and copies, of the same names.
             subfolders[:] = sorted(s for s in subfolders if not s.startswith("."))
             for file in sorted(files):

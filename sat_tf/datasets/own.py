@@ -67,6 +67,8 @@ def _read_files(source):
         for file in sorted(source.glob(pattern)):
             if not _may_hold_captions(file.relative_to(source)) or not file.is_file():
                 continue
+            if is_ours(file):
+                continue
             try:
                 by_file[file] = readers.read_rows(file)
             except rows.NotCaptions as error:
@@ -90,6 +92,23 @@ def _may_hold_captions(path):
     hidden = any(part.startswith(".") for part in path.parts)
     others = name.endswith((".lemma.token.txt", "images.txt"))
     return name.endswith(readers.SUFFIXES) and not hidden and not others
+
+
+# What `evaluate` writes, references in the form of COCO's captions among them.
+_SCORES = {"predictions.json", "references.json", "scores.json"}
+TAUGHT = "taught"  # the first key of what `teach` writes: how many are the teacher's
+
+
+def is_ours(file):
+    """Whether a file was written by `evaluate` or `teach`, and is to be asked for."""
+    scores = all((file.parent / name).is_file() for name in _SCORES)
+    return is_taught(file) or (file.name in _SCORES and scores)
+
+
+def is_taught(file):
+    """Whether `teach` has written a file: people's captions, and a teacher's."""
+    with open(file, "rb") as opened:
+        return f'"{TAUGHT}":'.encode() in opened.read(64)
 
 
 def _with_splits(by_file, root):

@@ -80,9 +80,15 @@ def files_of(builder, name, split):
         "validation", _names(builder).get("validation", "validation")
     )
     try:
-        return known[theirs].file_instructions
+        files = known[theirs].file_instructions
     except (KeyError, ValueError) as error:
         raise no_split(name, split, known) from error
+    if not files:
+        raise ValueError(
+            f"Expected a split with images. Received: split={split!r} of {name}, which "
+            "has none. Choose a larger part of it."
+        )
+    return files
 
 
 def no_split(name, split, known):

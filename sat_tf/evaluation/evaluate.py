@@ -14,7 +14,7 @@ from sat_tf.decoding.generate import caption_features, encode
 from sat_tf.evaluation import captions as metrics
 from sat_tf.evaluation import figures, looks
 from sat_tf.runtime.caches import default_cache
-from sat_tf.runtime.files import on_disk
+from sat_tf.runtime.files import folder_on_disk
 from sat_tf.runtime.memory import keep_freed_memory
 
 
@@ -134,7 +134,7 @@ def evaluate(
         progress: whether to show a bar.
     """
     keep_freed_memory()
-    out = on_disk(out, "a folder for the scores")
+    out = folder_on_disk(out, "a folder for the scores")
     inputs, key = cached_inputs(captioner, split, cache_dir or default_cache())
     label = f"caption {split.split}" if progress else None
     captions = predict(captioner, inputs, key, options, seed=seed, progress=label)

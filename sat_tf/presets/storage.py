@@ -1,22 +1,17 @@
 """A captioner as a folder: config.json, weights.npz, metadata.json and README.md."""
 
-import contextlib
 import json
 import pathlib
-import zipfile
-import zlib
 
 import keras
 import numpy as np
 
 from sat_tf.presets import hub
 from sat_tf.reranking import name_of
-from sat_tf.runtime.files import on_disk, replacing
+from sat_tf.runtime.files import on_disk, replacing, whole
 
 FORMAT = 2
 TRAINED = pathlib.Path(__file__).parent
-# What files of arrays that are not whole raise.
-_TORN = (EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def named_weights(captioner):
@@ -150,19 +145,13 @@ def load(kind, folder, *, encoder_weights=None):
     return captioner
 
 
-@contextlib.contextmanager
 def _whole(path):
-    """Yields a path to read from; says which file it is that cannot be read."""
-    try:
-        yield path
-    except (ValueError, KeyError, TypeError, AttributeError, *_TORN) as error:
-        if str(error).startswith("Expected"):  # it says already what is wrong
-            raise
-        raise ValueError(
-            f"Expected {path.name} as save_to_preset writes it. Received: {path}, "
-            f"damaged or of another version ({type(error).__name__}: {error}). Copy it "
-            "again, or load it with the version of sat_tf that wrote it."
-        ) from error
+    """See `files.whole`."""
+    return whole(
+        path,
+        f"{path.name} as save_to_preset writes it",
+        "Copy it again, or load it with the version of sat_tf that wrote it.",
+    )
 
 
 def _read_weights(captioner, path, *, encoder):

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 
-from sat_tf.recipes.changes import LISTS, changed, full_name
+from sat_tf.recipes.changes import LISTS, by_full_name, changed
 from sat_tf.recipes.sections import (
     SECTIONS,
     Data,
@@ -63,7 +63,7 @@ class Recipe:
             ValueError: there is no such part, its value has another type, or the
                 estimator does not take an option that was asked for.
         """
-        changes = {full_name(name, value): value for name, value in changes.items()}
+        changes = by_full_name(changes)
         content = changed(dataclasses.asdict(self), changes)
         content["estimator"] = _taken(content["estimator"], changes)
         return _built(content)

@@ -41,9 +41,15 @@ def changed(content, changes):
     return content
 
 
-def full_name(name, value):
-    """The dotted name of what is changed; `estimator=rloo` changes its name."""
-    return f"{name}.name" if name in CHOICES and not isinstance(value, dict) else name
+def by_full_name(changes):
+    """Changes by dotted names; `estimator=rloo` changes the estimator's name."""
+    full = {}
+    for name, value in changes.items():
+        if name in CHOICES:
+            value = parse(value) if isinstance(value, str) else value
+            name += "" if isinstance(value, dict) else ".name"
+        full[name] = value
+    return full
 
 
 def parse(text):

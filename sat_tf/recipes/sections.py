@@ -2,7 +2,16 @@
 
 import dataclasses
 
-from sat_tf.runtime.ranges import Bound, Count, Rate, Share, Size, Weight, checked
+from sat_tf.runtime.ranges import (
+    Bound,
+    Count,
+    Positive,
+    Rate,
+    Share,
+    Size,
+    Weight,
+    checked,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,7 +77,7 @@ class Optimizer:
     """
 
     name: str = "adam"
-    learning_rate: Weight = 1e-3
+    learning_rate: Positive = 1e-3
     final_rate: Weight = 1e-3
     clip_norm: Bound = None
     encoder_rate: Weight = 1.0

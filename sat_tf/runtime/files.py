@@ -8,7 +8,11 @@ import pathlib
 import platform
 import sys
 import uuid
+import zipfile
+import zlib
 
+# What files of arrays that are not whole raise.
+_TORN = (EOFError, zipfile.BadZipFile, zlib.error)
 IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .bmp .gif .webp .tif .tiff".split()
 )
@@ -33,6 +37,23 @@ def on_disk(path, what):
     return pathlib.Path(path)
 
 
+def folder_on_disk(path, what):
+    """The same of a folder, made if need be; asked before the work begins.
+
+    Raises:
+        ValueError: it is an address or a file, or it cannot be made.
+    """
+    path = on_disk(path, what)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"Expected {what}, or a path where one can be made. Received: "
+            f"{os.fspath(path)!r}: {error.strerror}. Choose another path."
+        ) from error
+    return path
+
+
 def file_on_disk(path, what):
     """The same of a file that is to be written; asked before the work begins.
 
@@ -54,6 +75,27 @@ def file_on_disk(path, what):
             "path."
         )
     return path
+
+
+@contextlib.contextmanager
+def whole(path, wanted, fix):
+    """Yields a path to read from; names the file if it turns out to be damaged.
+
+    Args:
+        path: of the file. wanted: what was expected, in words. fix: what to do.
+
+    Raises:
+        ValueError: what was read made no sense.
+    """
+    try:
+        yield path
+    except (ValueError, KeyError, TypeError, AttributeError, *_TORN) as error:
+        if str(error).startswith("Expected"):  # it says already what is wrong
+            raise
+        raise ValueError(
+            f"Expected {wanted}. Received: {path}, damaged or of another version "
+            f"({type(error).__name__}: {error}). {fix}"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ class Registry(Mapping):
 
     def __getitem__(self, name):
         """The entry of that name; a `ValueError` lists the names there are."""
-        home = self._homes.get(name)
+        home = self._homes.get(name) if isinstance(name, str) else None
         if home is None:
             raise ValueError(
                 f"Expected {self.kind} to be one of {', '.join(self._homes)}. "
@@ -54,7 +54,7 @@ class Registry(Mapping):
         return value
 
     def __contains__(self, name):
-        return name in self._homes
+        return isinstance(name, str) and name in self._homes
 
     def __iter__(self):
         return iter(self._homes)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from sat_tf.datasets.texts import Captions, Texts
-from sat_tf.runtime.files import replacing
+from sat_tf.runtime.files import replacing, whole
 
 _SHOWN = 5  # words that a message names
 _NOTE, _IMAGES = "origins.json", "origins.npz"
@@ -47,7 +47,10 @@ def note(folder, vocabulary, splits):
 
 def differences(folder, vocabulary, splits):
     """What words and data differ in from the note in a folder, a few words each."""
-    old = json.loads((folder / _NOTE).read_text())
+    fix = "Copy it again, or choose another --out to train anew."
+    with whole(folder / _NOTE, f"{_NOTE} as a run writes it", fix) as path:
+        old = json.loads(path.read_text())
+        old = {name: old[name] for name in ("words", "images")}
     found = _of_words(old["words"], list(vocabulary.words))
     for split in splits:
         name, images = split.split, old["images"].get(split.split, {})

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from sat_tf.presets import storage
-from sat_tf.runtime.files import alone, on_disk, replacing
+from sat_tf.runtime.files import alone, on_disk, replacing, whole
 from sat_tf.training import origins
 
 
@@ -36,6 +36,11 @@ class Run:
 
     def __init__(self, folder):
         self.folder = on_disk(folder, "a folder for the run")
+        if self.folder.is_file():
+            raise ValueError(
+                f"Expected a folder for the run. Received: out={str(folder)!r}, which "
+                "is a file. Choose another --out."
+            )
         self.model = self.folder / "model"
         self._writer = None
 
@@ -56,15 +61,17 @@ class Run:
         """Makes the folder, or checks that it holds a run of the same settings."""
         path = self.folder / "preset.json"
         text = json.dumps(settings, indent=1) + "\n"
-        old = json.loads(path.read_text()) if path.is_file() and self.begun else None
-        new = json.loads(text)
-        if old is not None and old != new:
-            raise ValueError(
-                "Expected the recipe this run was started with, to resume it. "
-                f"Received: out={str(self.folder)!r}, which differs in "
-                f"{', '.join(_differing(old, new))}. Choose another --out, or the same "
-                "settings."
-            )
+        if path.is_file() and self.begun:
+            with self._whole(path):
+                old, new = dict(json.loads(path.read_text())), json.loads(text)
+            if origins.noted(self.folder):  # they know the data, wherever they are now
+                old["dataset"] = new["dataset"]
+            if differing := ", ".join(_differing(old, new)):
+                raise ValueError(
+                    "Expected the recipe this run was started with, to resume it. "
+                    f"Received: out={str(self.folder)!r}, which differs in "
+                    f"{differing}. Choose another --out, or the same settings."
+                )
         with self._explained(), replacing(path) as beside:
             beside.write_text(text)
         for left in self.folder.glob(".checkpoint.npz.*.tmp"):  # of a killed process
@@ -99,8 +106,18 @@ class Run:
         """The `Progress` of the checkpoint; a fresh one if there is none."""
         if not self.begun:
             return Progress()
-        with np.load(self.folder / "checkpoint.npz") as arrays:
+        with self._checkpoint() as arrays:
             return Progress(**json.loads(str(arrays["progress"])))
+
+    @contextlib.contextmanager
+    def _checkpoint(self):
+        path = self.folder / "checkpoint.npz"
+        with self._whole(path), open(path, "rb") as file, np.load(file) as arrays:
+            yield arrays
+
+    def _whole(self, path):
+        fix = "Copy it again, or choose another --out to train anew."
+        return whole(path, f"{path.name} as a run writes it", fix)
 
     def restore(self, captioner):
         """Puts the checkpoint, if there is one, into a compiled captioner.
@@ -111,7 +128,7 @@ class Run:
         if not self.begun:
             return
         variables = _all_variables(captioner)
-        with np.load(self.folder / "checkpoint.npz") as arrays:
+        with self._checkpoint() as arrays:
             values = [arrays[n] for n in sorted(arrays.files) if n != "progress"]
         if [v.shape for v in values] != [tuple(v.shape) for v in variables]:
             raise ValueError(
@@ -171,13 +188,13 @@ class Run:
 
 
 def _differing(old, new, inside=""):
-    """Dotted names of what differs in two nested dicts."""
+    """What differs in two nested dicts: dotted names, then and now."""
     for name in {**old, **new}:
         ours, theirs = old.get(name), new.get(name)
         if isinstance(ours, dict) and isinstance(theirs, dict):
             yield from _differing(ours, theirs, f"{inside}{name}.")
         elif ours != theirs:
-            yield f"{inside}{name}"
+            yield f"{inside}{name} ({ours!r} then, {theirs!r} now)"
 
 
 def _all_variables(captioner):

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from sat_tf import datasets
 from sat_tf.captioner import ShowAttendTell
+from sat_tf.datasets import own
 from sat_tf.datasets.image_index import ImageIndex
 from sat_tf.evaluation.cider import CiderD
 from sat_tf.evaluation.evaluate import cached_inputs, fingerprint, predict
@@ -54,7 +55,9 @@ def teach(
     Args:
         teacher: a shipped captioner's name, a run, or a saved folder.
         data, data_dir: see `datasets.load`; images in files.
-        out: the caption file, `[{"file_path", "split", "captions"}]`. Images keep the
+        out: the caption file, `[{"taught", "file_path", "split", "captions"}]`, where
+            the last so many captions are the teacher's. It is not read along with the
+            others of its folder, but only where it is named. Images keep the
             names they had where they are found by them from its folder, and so what
             has been cached of them; else they get a path, relative to its folder if
             they lie below it.
@@ -73,6 +76,7 @@ def teach(
             and draws than `count`, or another process is at work on the file.
     """
     out = file_on_disk(out, "the file of captions")
+    _check_out(out)
     records = _records(data, data_dir)
     captioner = ShowAttendTell.from_preset(teacher, encoder_weights=encoder_weights)
     rounds = _rounds(captioner, beam, draws)
@@ -98,6 +102,15 @@ def _records(data, data_dir):
         )
     builder, path = source
     return [r for r in builder.read_records(path) if r.path and r.captions]
+
+
+def _check_out(out):
+    """Refuses a file that is somebody else's: people's captions, say."""
+    if out.suffix.lower() != ".json" or (out.exists() and not own.is_taught(out)):
+        raise ValueError(
+            "Expected a .json file that is not there, or that teach has written. "
+            f"Received: out={os.fspath(out)!r}. Choose another name, say taught.json."
+        )
 
 
 def _rounds(captioner, beam, draws):
@@ -166,17 +179,17 @@ def _best(captions, people, count, cider):
 
 def _write(out, records, taught):
     index = ImageIndex(out.absolute().parent)
-    rows = [
-        {
-            "file_path": _name(record, index),
-            "split": record.split,
-            "captions": [
-                *record.captions,
-                *(taught.get(record.name, []) if record.split == "train" else []),
-            ],
-        }
-        for record in records
-    ]
+    rows = []
+    for record in records:
+        more = taught.get(record.name, []) if record.split == "train" else []
+        rows.append(
+            {
+                own.TAUGHT: len(more),
+                "file_path": _name(record, index),
+                "split": record.split,
+                "captions": [*record.captions, *more],
+            }
+        )
     with replacing(out) as path:
         path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "utf-8")
     return {"images": len(rows), "captions": sum(len(row["captions"]) for row in rows)}

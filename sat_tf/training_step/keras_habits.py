@@ -11,7 +11,13 @@ class KerasHabits:
     def compile(self, *args, **kwargs):
         """As Keras', without losses and metrics."""
         updates.check_strategy(self, compiling=True)
-        super().compile(**inputs.arguments(super().compile, args, kwargs))
+        given = inputs.arguments(super().compile, args, kwargs)
+        if given.get("optimizer", "rmsprop") is None:
+            raise ValueError(
+                "Expected an optimizer. Received: optimizer=None. Give one, say "
+                "keras.optimizers.Adam(1e-3); generate and explain need no compile."
+            )
+        super().compile(**given)
 
     def fit(self, *args, **kwargs):
         """As Keras', of a data set of dicts or of a dict of arrays."""

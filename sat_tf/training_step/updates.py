@@ -218,7 +218,13 @@ class Compiled:
 
     def __call__(self, optimizer, pairs):
         """Applies (gradient, variable) pairs."""
-        gradients, variables = zip(*[p for p in pairs if p[0] is not None], strict=True)
+        moved = [pair for pair in pairs if pair[0] is not None]
+        if not moved:
+            raise ValueError(
+                "Expected weights to train. Received: a captioner all of whose weights "
+                "are frozen. Set trainable = True of some part, and compile again."
+            )
+        gradients, variables = zip(*moved, strict=True)
         replica = _replica()
         # Its function keeps them alive.
         key = (replica, id(optimizer), *map(id, variables))

@@ -10,6 +10,7 @@ import numpy as np
 import own_run
 import PIL.Image
 import pytest
+import tensorflow as tf
 from small_captioner import small_captioner
 
 from sat_tf import ShowAttendTell, cli
@@ -523,3 +524,15 @@ def test_an_old_name_is_told_the_new_one(tmp_path, capsys):
     assert "Write --set optimizer.learning_rate=... instead." in said
     said = refused(capsys, "train", *out, "--set", "teacher=runs/flickr")
     assert "sat-tf teach TEACHER" in said
+
+
+@pytest.mark.parametrize("error", [MemoryError(), tf.errors.ResourceExhaustedError])
+def test_too_little_memory_is_said_in_a_sentence(error, here, monkeypatch, capsys):
+    def fails(*args, **kwargs):
+        raise error if isinstance(error, Exception) else error(None, None, "OOM, 8 GB")
+
+    monkeypatch.setattr("sat_tf.datasets.load", fails)
+    out = ["--data", "own", "--out", "large"]
+    said = refused(capsys, "evaluate", "scenes_hard", *out)
+    assert "Expected work that fits into memory" in said and "--beam" in said
+    assert "OOM" in said or "too little memory" in said

@@ -11,6 +11,7 @@ import uuid
 import warnings
 
 import numpy as np
+import own_run
 import pictures
 import pytest
 import tensorflow as tf
@@ -28,6 +29,7 @@ from sat_tf.datasets import (
     split_names,
 )
 from sat_tf.datasets.rows import Row
+from sat_tf.evaluation.captions import to_references
 
 CAPTIONS = ("A dog runs .", "The dog is running !")
 NAMES = {"train": ["a.jpg", "b.jpg"], "dev": ["c.jpg"], "test": ["d.jpg"]}
@@ -650,3 +652,34 @@ def test_what_has_to_be_on_a_disk(tmp_path, bucket):
             datasets.load(data, "train", data_dir=data_dir)
     with pytest.raises(OSError, match="scheme 'nowhere' not implemented.*Check it"):
         datasets.load("nowhere://bucket/data", "train")
+
+
+def test_scores_in_the_folder_are_nobodys_captions(tmp_path):
+    """References are written in a form that captions are read from."""
+    own_run.write_own(tmp_path / "own")
+    before = datasets.load(str(tmp_path / "own"), "train")
+    texts = [list(each) for each in before.captions]
+    for folder in ("own", "own/scores"):
+        references = to_references(before.file_names, before.captions)
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "references.json").write_text(json.dumps(references))
+        for name in ("predictions.json", "scores.json"):
+            (tmp_path / folder / name).write_text("[]")
+    after = datasets.load(str(tmp_path / "own"), "train")
+    assert [list(each) for each in after.captions] == texts
+
+
+def test_images_may_lie_behind_a_link(tmp_path):
+    """And one that leads back leads nowhere."""
+    own_run.write_own(tmp_path / "own")
+    (tmp_path / "own" / "images").rename(tmp_path / "elsewhere")
+    (tmp_path / "own" / "images").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "own")
+    split = datasets.load(str(tmp_path / "own"), "train")
+    assert len(split.file_names) == own_run.IMAGES["train"]
+
+
+def test_a_part_of_a_split_without_images_is_refused(tmp_path):
+    own_run.write_own(tmp_path / "own")
+    with pytest.raises(ValueError, match="Expected a split with images.*train.:0"):
+        datasets.load(str(tmp_path / "own"), "train[:0]")

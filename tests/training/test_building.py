@@ -214,6 +214,15 @@ def test_an_alignment_learns_first_or_last(stage):
     assert alignment.hidden_size == 3 and alignment.locates
 
 
+@pytest.mark.parametrize(
+    "text", ["rloo", '"rloo"', '{"name": "rloo", "samples": 3}'], ids=str
+)
+def test_a_choice_may_be_written_with_its_options(text):
+    recipe = RECIPES["paper"].replace({"estimator": text})
+    assert recipe.estimator["name"] == "rloo"
+    assert recipe.estimator.get("samples", 3) in (2, 3)
+
+
 @pytest.mark.parametrize("decoder", ["greedy", "beam"])
 def test_an_alignment_that_ranks_may_guide(decoder):
     """A greedy search too, of which nothing is ranked."""

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import types
 
 import numpy as np
@@ -91,13 +92,47 @@ def test_leftovers_of_a_killed_process_are_removed(quick, tmp_path):
 
 def test_another_recipe_is_refused(quick, tmp_path):
     quick.train(tmp_path)
-    said = r"differs in model\.dropout, estimator\.samples.*another --out"
+    said = r"differs in model\.dropout \(.* now\), estimator\.samples.*another --out"
     before = (tmp_path / "checkpoint.npz").read_bytes()
-    with pytest.raises(ValueError, match=r"differs in data\.batch_size\."):
+    with pytest.raises(ValueError, match=r"differs in data.batch_size"):
         quick.train(tmp_path, {"data.batch_size": 9})
     with pytest.raises(ValueError, match=said):
         quick.train(tmp_path, {"estimator.samples": 3, "model.dropout": 0.5})
     assert (tmp_path / "checkpoint.npz").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["preset.json", "origins.json", "checkpoint.npz"])
+@pytest.mark.parametrize("size", [0, 60])
+def test_a_damaged_file_is_named(name, size, quick, tmp_path):
+    quick.train(tmp_path, HARD)
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[:size])
+    said = f"Expected {name} as a run writes it. Received: {path}, damaged"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        quick.train(tmp_path, HARD)
+
+
+def test_a_file_is_no_folder_for_a_run(tmp_path, capsys):
+    (tmp_path / "run").write_text("mine")
+    given = own_run.train_arguments(str(tmp_path / "run"))
+    assert cli.main(given) == 2
+    assert "which is a file. Choose another --out." in capsys.readouterr().err
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_data_may_move_and_be_called_otherwise(whole, tmp_path):
+    """What they are is compared, and not where."""
+    run = Run(tmp_path)
+    settings = {"dataset": "own", "seed": 17}
+    run.open(settings)
+    (tmp_path / "checkpoint.npz").write_bytes(b"")
+    (tmp_path / "origins.json").write_text("{}")
+    run.open({**settings, "dataset": "/elsewhere/own/"})
+    with pytest.raises(ValueError, match=r"differs in seed \(17 then, 18 now\)"):
+        run.open({**settings, "seed": 18})
+    (tmp_path / "origins.json").unlink()
+    with pytest.raises(ValueError, match="differs in dataset"):
+        run.open(settings)
 
 
 def test_a_checkpoint_of_another_layout_is_refused(quick, tmp_path):

@@ -212,6 +212,24 @@ def test_what_it_began_with_another_guide_is_not_taken():
     assert len(digests) == 3
 
 
+def test_what_it_writes_is_no_more_of_what_people_say(teacher, tmp_path):
+    """It takes the place of no file of theirs, and is read only where it is named."""
+    data = tmp_path / "own"
+    own_run.write_own(data)
+    (data / "mine.json").write_text("[]")
+    for name in ("captions.csv", "mine.json", "taught.csv", "taught"):
+        with pytest.raises(ValueError, match="that teach has written"):
+            teach(teacher, data, data / name, count=2, progress=False)
+    (data / "mine.json").unlink()
+    before = loaded(str(data), "train").captions
+    for _ in range(2):  # its own file it may write again
+        teach(teacher, data, data / "taught.json", count=2, progress=False)
+    after = datasets.load(str(data), "train").captions
+    assert list(map(list, after)) == list(map(list, before))
+    taught = datasets.load(str(data / "taught.json"), "train").captions
+    assert [len(b) + 2 for b in before] == [*map(len, taught)]
+
+
 @pytest.mark.parametrize("inside", [True, False])
 def test_images_that_their_names_do_not_find_get_a_path(inside, teacher, tmp_path):
     """Relative to the file where they lie below it, or else from the root."""
