@@ -4,12 +4,16 @@ Set PAGE_SCREENSHOTS to a folder to keep pictures of it.
 """
 
 import base64
+import io
+import json
 import os
 import pathlib
 import re
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 from serving_server import running, toy_models
 from toy_savedmodel import Explaining, Toy, export, picture
 
@@ -91,6 +95,32 @@ def hand_over(page, event, contents, mime="image/jpeg"):
         }""",
         [event, mime, base64.b64encode(contents).decode()],
     )
+
+
+def sent_pixels(page, contents, name, mime):
+    """Choose a file; returns the picture the page sends of it, as an array."""
+    with page.expect_request("**/*:predict") as asked:
+        choose(page, contents, name, mime)
+    (row,) = json.loads(asked.value.post_data)["instances"]
+    with Image.open(io.BytesIO(base64.b64decode(row["b64"]))) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def transparent(format, size=(64, 48)):
+    """Nothing but a red square in the middle; all else is transparent black."""
+    pixels = np.zeros((size[1], size[0], 4), np.uint8)
+    (left, top), red = (size[0] // 3, size[1] // 3), (200, 30, 30, 255)
+    pixels[top:-top, left:-left] = red
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format, lossless=True, compress_level=0)
+    return file.getvalue()
+
+
+def svg(content='<circle cx="150" cy="150" r="9"/>', size='width="300" height="200"'):
+    """A blue drawing."""
+    start = f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 300 200">'
+    blue = '<rect width="100%" height="100%" fill="rgb(20 40 200)"/>'
+    return f"{start}{blue}{content}</svg>".encode()
 
 
 def screenshot(page, name):
@@ -248,6 +278,175 @@ def test_what_is_no_image_is_explained_and_the_next_one_works(page):
     choose(page)
     expect(page.get_by_role("status")).to_have_text("Caption: a shape on a blue")
     expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_a_refused_file_ends_the_question_about_the_last_one(page):
+    page.route("**/*:predict", lambda route: None)  # an answer that takes its time
+    choose(page)
+    expect(page.locator("#status.busy")).to_have_text("Looking…")
+    with page.expect_event("requestfailed"):  # and that nobody waits for any more
+        choose(page, b"hello", "notes.txt", "text/plain")
+    expect(page.get_by_role("alert")).to_contain_text("Try a JPEG")
+    expect(page.get_by_role("status")).to_have_text("")
+    expect(page.locator("#status.busy")).to_have_count(0)
+    expect(page.locator("#words")).to_be_hidden()
+    expect(page.locator("#picture")).to_be_hidden()
+
+
+def test_the_photograph_that_was_handed_over_last_counts(page):
+    late = []
+    page.route("**/page/examples/*/green.jpg", lambda route: late.append(route))
+    page.get_by_role("button", name="Example green").click()
+    expect(page.locator("#status.busy")).to_have_text("Looking…")
+    choose(page)
+    expect(page.get_by_role("status")).to_have_text("Caption: a shape on a blue")
+    with page.expect_event("requestfinished"):
+        late[0].continue_()
+    page.wait_for_timeout(500)
+    expect(page.get_by_role("status")).to_have_text("Caption: a shape on a blue")
+    hand_over(page, "drop", b"hello")
+    hand_over(page, "drop", picture(colour=(30, 160, 60)))
+    expect(page.get_by_role("status")).to_have_text("Caption: a shape on a green")
+    expect(page.locator("#photo")).to_be_visible()
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("format", "size"), [("WEBP", (64, 48)), ("AVIF", (64, 48)), ("PNG", (1500, 1400))]
+)
+def test_what_is_transparent_is_sent_on_white(page, format, size):
+    contents = transparent(format, size)
+    pixels = sent_pixels(page, contents, f"photo.{format.lower()}", f"image/{format}")
+    assert pixels.shape == (size[1], size[0], 3)
+    assert pixels[2, 2].min() > 250
+    assert np.abs(pixels[size[1] // 2, size[0] // 2] - [200.0, 30, 30]).max() < 12
+
+
+@pytest.mark.parametrize("size", ['width="300" height="200"', ""])
+def test_a_drawing_is_captioned(page, size):
+    choose(page, svg(size=size), "drawing.svg", "image/svg+xml")
+    expect(page.get_by_role("status")).to_have_text("Caption: a shape on a blue")
+
+
+def test_a_drawing_that_cannot_be_sent_is_explained(page):
+    html = '<p xmlns="http://www.w3.org/1999/xhtml"/>'
+    contents = f'<foreignObject width="9" height="9">{html}</foreignObject>'
+    choose(page, svg(contents), "drawing.svg", "image/svg+xml")
+    expect(page.get_by_role("alert")).to_have_text(
+        "This browser cannot turn the image into a JPEG. Save it as a JPEG or a PNG, "
+        "then choose that file."
+    )
+
+
+def test_a_file_that_has_changed_is_explained_and_the_next_one_works(page, tmp_path):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(BLUE)
+    page.get_by_label("Choose a photograph").set_input_files(path)
+    expect(page.get_by_role("status")).to_have_text("Caption: a shape on a blue")
+    path.unlink()
+    page.get_by_role("combobox").select_option("5-beams")
+    expect(page.get_by_role("alert")).to_have_text(
+        "The file can no longer be read. Choose it again."
+    )
+    expect(page.get_by_role("status")).to_have_text("")
+    choose(page)
+    expect(page.get_by_role("status")).to_have_text("Caption: a shape on a blue")
+
+
+def test_what_is_dropped_without_a_file_is_explained(page):
+    choose(page)
+    expect(page.locator("#words")).to_be_visible()
+    page.evaluate(
+        """() => {
+            const dataTransfer = new DataTransfer();
+            dataTransfer.setData("text/uri-list", "https://example.org/photo.jpg");
+            const init = { bubbles: true, cancelable: true, dataTransfer };
+            document.body.dispatchEvent(new DragEvent("drop", init));
+        }"""
+    )
+    expect(page.get_by_role("alert")).to_have_text(
+        "What was dropped is not a file. Save the image, then choose or drop that."
+    )
+    expect(page.locator("#words")).to_be_visible()  # of the photograph still on show
+    hand_over(page, "drop", BLUE)
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def without_complaints(page, wanted):
+    """Drop Chromium's own notes on requests that failed as they should."""
+    assert all(wanted in one for one in page.complaints)
+    page.complaints.clear()
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (502, "Wait a moment, then reload this page and try once more."),
+        (413, "Choose a smaller photograph."),
+    ],
+)
+def test_the_page_of_a_proxy_is_explained(page, status, advice):
+    page.route(
+        "**/*:predict",
+        lambda route: route.fulfill(
+            status=status, content_type="text/html", body="<html>nginx</html>"
+        ),
+    )
+    choose(page)
+    expect(page.get_by_role("alert")).to_have_text(
+        f"Expected the server's answer; another came, with status {status}. {advice}"
+    )
+    without_complaints(page, f"status of {status}")
+
+
+def test_a_server_that_is_gone_is_explained(explaining):
+    page = explaining
+    gone = "The server does not answer. Start it again, then try once more."
+    page.route("**/*", lambda route: route.abort())
+    say(page, "a shape")
+    expect(page.locator("#own-error")).to_have_text(gone)
+    choose(page)
+    expect(page.locator("#error")).to_have_text(gone)
+    page.get_by_role("combobox").select_option("toy")
+    page.get_by_role("button", name="Example green").click()
+    expect(page.get_by_role("alert")).to_have_text(
+        "The server sent no example. See that it runs, then reload this page."
+    )
+    without_complaints(page, "net::ERR_FAILED")
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (
+            {"json": {}},
+            "The server has no model yet. Give it one, then reload this page.",
+        ),
+        (
+            {"status": 502, "json": {"message": "Bad Gateway"}},
+            "The server does not answer. Start it again and reload this page.",
+        ),
+    ],
+)
+def test_a_page_without_models_says_so_before_and_after_a_photograph(
+    page, answer, told
+):
+    page.route("**/page/models.json", lambda route: route.fulfill(**answer))
+    page.reload()
+    expect(page.get_by_role("alert")).to_have_text(told)
+    choose(page)
+    expect(page.locator("#photo")).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_text(told)
+    without_complaints(page, "status of 502")
+
+
+def test_a_browser_without_javascript_is_told_so(browser, url):
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(url)
+        expect(page.locator("noscript p")).to_be_visible()
+        expect(page.get_by_text("Choose a photograph")).to_be_hidden()
+        expect(page.get_by_role("status")).to_be_hidden()
 
 
 def test_a_phone_shows_everything_without_scrolling_sideways(page):

@@ -14,6 +14,8 @@ const AGAINST = -0.7;
 const OWN = ["own-error", "said", "found"]; // the answer to a sentence of one's own
 
 let models = {};
+let unable = ""; // why there is no model to ask, if there is none
+let turns = 0; // photographs that were handed over; only the last one counts
 let request = null; // the AbortController of the question that is under way
 let asking = null; // and that of the sentence of one's own
 
@@ -21,10 +23,16 @@ start();
 
 async function start() {
   try {
-    models = await (await fetch("/page/models.json")).json();
+    const answer = await fetch("/page/models.json");
+    if (!answer.ok) throw new Error(answer.status);
+    models = await answer.json();
+    if (Object.keys(models).length === 0) {
+      unable = "The server has no model yet. Give it one, then reload this page.";
+    }
   } catch {
-    return fail("The server does not answer. Start it again and reload this page.");
+    unable = "The server does not answer. Start it again and reload this page.";
   }
+  if (unable) fail(unable);
   const select = $("model").querySelector("select");
   for (const [name, { version }] of Object.entries(models)) {
     select.append(new Option(`${name} (version ${version})`, name));
@@ -34,7 +42,9 @@ async function start() {
     showExamples();
     if ($("photo").file) caption();
   };
-  $("file").onchange = () => take($("file").files[0]);
+  $("file").onchange = () => {
+    if ($("file").files.length) take($("file").files[0]);
+  };
   listenForFiles();
   listenToWords($("words"), $("where"));
   listenToWords($("said"), $("found"));
@@ -57,11 +67,17 @@ function showExamples() {
     const button = document.createElement("button");
     button.type = "button";
     button.append(image);
-    button.onclick = async () => take(await (await fetch(url)).blob());
+    button.onclick = () => take(fetchExample(url));
     return button;
   });
   $("examples").replaceChildren(...buttons);
   $("examples").hidden = buttons.length === 0;
+}
+
+async function fetchExample(url) {
+  const answer = await fetch(url);
+  if (!answer.ok) throw new Error(answer.status);
+  return answer.blob();
 }
 
 // A photograph comes from the button, a drop, the clipboard or an example.
@@ -78,28 +94,40 @@ function listenForFiles() {
   addEventListener("drop", (event) => {
     event.preventDefault();
     mark(0);
-    take(event.dataTransfer.files[0]);
+    if (event.dataTransfer.files.length) return take(event.dataTransfer.files[0]);
+    tell("What was dropped is not a file. Save the image, then choose or drop that.");
   });
   addEventListener("paste", (event) => {
     if (event.clipboardData.files.length) take(event.clipboardData.files[0]);
   });
 }
 
-async function take(file) {
-  $("file").value = "";
-  if (!file) return;
-  forget();
+// `source` is a file or the promise of one. Whatever it waits for, a newer one may have
+// been handed over meanwhile.
+async function take(source) {
+  const turn = ++turns;
   const photo = $("photo");
-  URL.revokeObjectURL(photo.src);
-  photo.src = URL.createObjectURL(file);
+  $("file").value = "";
+  photo.file = null;
   photo.alt = "Your photograph";
+  wait();
+  let file = null;
   try {
+    file = await source;
+    if (turn !== turns) return;
+    URL.revokeObjectURL(photo.src);
+    photo.src = URL.createObjectURL(file);
     await photo.decode();
   } catch {
+    if (turn !== turns) return;
     $("picture").hidden = true;
-    photo.file = null;
-    return fail("This is not an image that a browser can show. Try a JPEG or a PNG.");
+    return fail(
+      file
+        ? "This is not an image that a browser can show. Try a JPEG or a PNG."
+        : "The server sent no example. See that it runs, then reload this page.",
+    );
   }
+  if (turn !== turns) return;
   $("picture").style.setProperty("--ratio", photo.naturalWidth / photo.naturalHeight);
   $("picture").hidden = false;
   photo.file = file;
@@ -107,72 +135,112 @@ async function take(file) {
 }
 
 async function caption() {
-  forget();
-  request?.abort();
+  if (unable) return fail(unable);
+  wait();
   request = new AbortController();
   const { signal } = request;
-  $("status").textContent = "Looking…";
-  $("status").classList.add("busy");
   try {
     const row = await predict(
       knows("beam") ? "beam" : "serving_default",
-      { b64: await encode($("photo").file) },
+      { b64: await encode($("photo")) },
       signal,
     );
     show(row);
   } catch (error) {
     if (!signal.aborted) fail(error.message);
   }
-  if (!signal.aborted) $("status").classList.remove("busy");
 }
 
 const knows = (signature) => models[model()].signatures.includes(signature);
 
 async function predict(signature_name, instance, signal) {
-  const answer = await fetch(`/v1/models/${encodeURIComponent(model())}:predict`, {
+  const url = `/v1/models/${encodeURIComponent(model())}:predict`;
+  const answer = await fetch(url, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ signature_name, instances: [instance] }),
     signal,
+  }).catch(() => {
+    throw new Error("The server does not answer. Start it again, then try once more.");
   });
-  const content = await answer.json();
-  if (!answer.ok) throw new Error(content.error);
-  const [row] = content.predictions;
-  if (row.error) throw new Error(row.error);
+  const content = await answer.json().catch(() => null);
+  const row = content?.predictions?.[0];
+  const error = content?.error || row?.error;
+  if (error) throw new Error(error);
+  if (!row?.words) throw new Error(noAnswer(answer.status));
   return row;
 }
 
-async function encode(file) {
-  if (!READABLE.includes(file.type) || file.size > MAX_BYTES) file = await redraw(file);
+// What comes instead of the server's JSON is mostly the page of a proxy.
+function noAnswer(status) {
+  const came = `Expected the server's answer; another came, with status ${status}.`;
+  return status === 413
+    ? `${came} Choose a smaller photograph.`
+    : `${came} Wait a moment, then reload this page and try once more.`;
+}
+
+async function encode(photo) {
+  const { file } = photo;
+  const asItIs = READABLE.includes(file.type) && file.size <= MAX_BYTES;
   const reader = new FileReader();
-  reader.readAsDataURL(file);
-  await new Promise((done) => (reader.onload = done));
+  const read = new Promise((done, failed) => {
+    reader.onload = done;
+    reader.onerror = () =>
+      failed(new Error("The file can no longer be read. Choose it again."));
+  });
+  reader.readAsDataURL(asItIs ? file : await redraw(photo));
+  await read;
   return reader.result.slice(reader.result.indexOf(",") + 1);
 }
 
-async function redraw(file) {
-  const bitmap = await createImageBitmap(file);
-  const scale = Math.min(1, MAX_SIDE / Math.max(bitmap.width, bitmap.height));
+// The photograph on show as a JPEG; on white, as sat_tf.images has it.
+async function redraw(photo) {
+  const { naturalWidth: width, naturalHeight: height } = photo;
+  const scale = Math.min(1, MAX_SIDE / Math.max(width, height));
   const canvas = document.createElement("canvas");
-  canvas.width = Math.round(scale * bitmap.width);
-  canvas.height = Math.round(scale * bitmap.height);
-  canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-  return new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.95));
+  canvas.width = Math.round(scale * width);
+  canvas.height = Math.round(scale * height);
+  const context = canvas.getContext("2d");
+  context.fillStyle = "white";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  try {
+    context.drawImage(photo, 0, 0, canvas.width, canvas.height);
+    const jpeg = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.95));
+    if (jpeg) return jpeg;
+  } catch {
+    // An SVG may hold what a browser shows but does not give away.
+  }
+  throw new Error(
+    "This browser cannot turn the image into a JPEG. Save it as a JPEG or a PNG, " +
+      "then choose that file.",
+  );
 }
 
 // The answer.
 
+// Nothing of the last answer stays, and none that is under way will be shown.
 function forget() {
+  request?.abort();
   asking?.abort();
   const answers = ["error", "words", "where", "beams", "own"];
   for (const id of [...answers, ...OWN]) $(id).hidden = true;
   $("look").classList.remove("on");
-  $("status").classList.remove("done");
+  $("status").classList.remove("done", "busy");
+  $("status").textContent = "";
+}
+
+function wait() {
+  forget();
+  $("status").textContent = "Looking…";
+  $("status").classList.add("busy");
 }
 
 function fail(message) {
   forget();
-  $("status").textContent = "";
+  tell(message);
+}
+
+function tell(message) {
   $("error").textContent = message;
   $("error").hidden = false;
 }
@@ -183,7 +251,7 @@ function show(row) {
     "Move over a word, or tab to it, to see where the model looked.";
   $("where").hidden = false;
   $("status").textContent = `Caption: ${row.caption}`;
-  $("status").classList.add("done");
+  $("status").classList.replace("busy", "done");
   $("photo").alt = `Your photograph. Caption: ${row.caption}`;
   showBeams(row);
   $("own").hidden = !knows("explain");
@@ -234,7 +302,7 @@ async function explain() {
   $("found").textContent = "Looking…";
   $("found").hidden = false;
   try {
-    const image_bytes = { b64: await encode($("photo").file) };
+    const image_bytes = { b64: await encode($("photo")) };
     const caption = $("sentence").value;
     const row = await predict("explain", { image_bytes, caption }, signal);
     showWords($("said"), row, row.evidence, found);
