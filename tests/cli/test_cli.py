@@ -356,7 +356,7 @@ def test_another_recipe_in_the_same_folder_is_refused(run, here, capsys):
         "run", {"optimizer.learning_rate": "0.1", "model.dropout": "0"}
     )
     said = refused(capsys, *arguments)
-    assert "differs in model.dropout, optimizer.learning_rate" in said
+    assert "differs in model.dropout (0.1 then, 0.0 now), optimizer.learn" in said
     assert "Choose another --out, or the same settings" in said
 
 
