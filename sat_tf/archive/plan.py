@@ -12,6 +12,7 @@ import os
 import re
 
 from sat_tf.archive import files
+from sat_tf.runtime.files import whole
 
 FORMAT = 1
 _RECORDS = ".tfrecord"
@@ -101,22 +102,16 @@ def read(prefix):
     path = path_of(prefix)
     if not files.exists(path):
         return None
-    try:
+    fix = "Restore it, or remove it and the parts beside it."
+    with whole(path, "a plan as it was written", fix):
         values = dict(json.loads(files.read(path)))
-        known = values.pop("format", None) == FORMAT
-        parts = tuple(map(tuple, values.pop("parts"))) if known else ()
-        plan = Plan(**values, parts=parts) if known else None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"Expected a plan as it was written. Received: {path}, which is damaged "
-            f"({error}). Restore it, or remove it and the parts beside it."
-        ) from error
-    if plan is None:
-        raise ValueError(
-            f"Expected a plan in format {FORMAT}. Received: {path} in another. Finish "
-            "it with the version of sat_tf that began it."
-        )
-    return plan
+        if values.pop("format") != FORMAT:
+            raise ValueError(
+                f"Expected a plan in format {FORMAT}. Received: {path} in another. "
+                "Finish it with the version of sat_tf that began it."
+            )
+        parts = tuple(map(tuple, values.pop("parts")))
+        return Plan(**values, parts=parts)
 
 
 @functools.lru_cache(maxsize=1)

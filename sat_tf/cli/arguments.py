@@ -182,6 +182,7 @@ def decoding_options(args):
         options["decoder"] = "greedy"
     elif "beam" in options or on:
         options.setdefault("decoder", "beam")
+    # A kind that may guide has a property there, one that only ranks has False.
     idle = [name for name in on if not RERANKERS[name].guides]
     if idle and options["decoder"] != "beam":
         one = "--beam 1" if options.get("beam") == 1 else f"--decoder {args.decoder}"

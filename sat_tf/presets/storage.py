@@ -150,7 +150,8 @@ def _whole(path):
     return whole(
         path,
         f"{path.name} as save_to_preset writes it",
-        "Copy it again, or load it with the version of sat_tf that wrote it.",
+        "Copy it again, import your own classes first, or load it with the version of "
+        "sat_tf that wrote it.",
     )
 
 

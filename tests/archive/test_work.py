@@ -198,7 +198,7 @@ def test_a_damaged_plan_is_named(spoil, here, capsys):
     begun(here, "photos/*", "torn")
     path = here[0] / "torn-plan.json"
     path.write_text(spoil(path.read_text()))
-    with pytest.raises(ValueError, match=f"as it was written. Received: {path}, which"):
+    with pytest.raises(ValueError, match=f"Received: {path}, damaged"):
         plan.read(str(here[0] / "torn"))
 
 
