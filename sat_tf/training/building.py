@@ -214,11 +214,12 @@ def _waits(name, stages):
 
 def _guided(recipe):
     """Whether an alignment guides the search; see `reranking.chosen`."""
-    asked = recipe.decoding.get("rerank", {})
+    asked = recipe.decoding.get("rerank")
+    asked = asked if isinstance(asked, dict) else {}  # else refused where it is used
     on = {name for name, s in asked.items() if not RERANKERS[name].is_off(s)}
-    guiding = recipe.model.rerankers.get("alignment", {}).get("guiding", 0)
+    guiding = recipe.model.rerankers.get("alignment", {}).get("guiding")
     searched = recipe.decoding.get("decoder", "greedy") != "sample"
-    return guiding > 0 and searched and on >= {"alignment", "consensus"}
+    return bool(guiding) and searched and on >= {"alignment", "consensus"}
 
 
 def _beams(recipe):

@@ -167,6 +167,11 @@ REFUSED = [
         (*GUIDED, *RANKED, "decoding.decoder=sample"),
         "model.rerankers.alignment.guiding changes nothing",
     ),
+    (("decoding.rerank=3",), "decoding.rerank changes nothing"),
+    (
+        (*GUIDED[:1], "model.rerankers.alignment.guiding=null", *RANKED),
+        "decoding.rerank.consensus changes nothing",
+    ),
     (
         (*GUIDED[:1], "model.rerankers.alignment.guiding=0", *RANKED),
         "decoding.rerank.consensus changes nothing",
