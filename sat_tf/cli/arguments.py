@@ -9,6 +9,8 @@ from sat_tf.runtime.ranges import Seed, checked, described
 
 ATTENTION = ("argmax", "sample", "expected")
 DECODERS = ("greedy", "sample", "beam")
+# What Ctrl-C leaves of a command that goes on where it was.
+RESUMES = "What was saved is complete; repeat the command to resume."
 
 
 def add_json(command):

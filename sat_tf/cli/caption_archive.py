@@ -5,7 +5,7 @@ import json
 from sat_tf.cli import arguments
 from sat_tf.runtime.ranges import Size
 
-STOPPED = "What was written is complete; repeat the command to resume."
+STOPPED = arguments.RESUMES
 # Options that this command does not know are the engine's.
 HANDS_ON = True
 

@@ -4,6 +4,8 @@ import json
 
 from sat_tf.cli import arguments
 
+STOPPED = arguments.RESUMES
+
 
 def add_arguments(parser):
     """Of `sat-tf teach`."""

@@ -5,6 +5,8 @@ import json
 from sat_tf.cli import arguments
 from sat_tf.runtime.ranges import Count
 
+STOPPED = arguments.RESUMES
+
 
 def add_arguments(parser):
     """Of `sat-tf train`."""

@@ -100,7 +100,7 @@ def test_kill_and_interrupt_were_that():
     assert status == -signal.SIGKILL, errors
     status, errors = trained.interrupted
     assert status == 130, errors
-    assert "stopped. What was saved is complete; repeat the command." in errors
+    assert "What was saved is complete; repeat the command to resume." in errors
     assert "Traceback" not in errors
 
 
