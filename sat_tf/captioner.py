@@ -12,7 +12,7 @@ from sat_tf.presets import storage
 from sat_tf.presets.configuration import Configured
 from sat_tf.reranking.base import made_rerankers
 from sat_tf.runtime import replicas
-from sat_tf.runtime.ranges import Rate, Share, Weight, check, check_made
+from sat_tf.runtime.ranges import Rate, Share, Weight, check, check_dtype, check_made
 from sat_tf.training_step import logs, objective, updates
 from sat_tf.training_step.keras_habits import KerasHabits
 from sat_tf.vocabulary import Vocabulary
@@ -73,6 +73,7 @@ class ShowAttendTell(KerasHabits, Configured, keras.Model):
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
+        check_dtype(self.dtype_policy)
         if not isinstance(vocabulary, Vocabulary):
             vocabulary = Vocabulary(vocabulary)
         check_made("encoder", encoder, Encoder)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import re
 import subprocess
 import sys
@@ -163,6 +164,30 @@ def pairs(data):
             ),
             r"annotations of shape \[any, 4, 3\]. Received: .*\[5, 4, 2\]",
         ),
+        (
+            lambda m, d: m.fit({**d, "tokens": [[1], [3, 1]] * 2}, batch_size=2),
+            "Expected tokens of shape .*Received: a list. .* captioner.vocabulary",
+        ),
+        (
+            lambda m, d: m.fit(batches(d, tokens=tf.ragged.constant(RAGGED))),
+            r"Received: a ragged tensor. Pad it with 0: to_tensor\(\)",
+        ),
+        (
+            lambda m, d: m.evaluate({**d, "tokens": np.array(["a dog", "a cat"])}),
+            "Received: tokens.dtype=str.* captioner.vocabulary",
+        ),
+        (
+            lambda m, d: m.fit({**d, "tokens": d["tokens"][:, :0]}),
+            r"Received: tokens.shape=\[5, 0\]. None may be empty",
+        ),
+        (
+            lambda m, d: m.fit({**d, "rows": np.zeros(5)[:, None]}),
+            r"rows of shape \[any\]. Received: rows.shape=\[5, 1\]",
+        ),
+        (
+            lambda m, d: m.predict({**d, "annotations": d["annotations"][:4]}),
+            "Expected arrays of one length.*Received: annotations of 4, tokens of 5",
+        ),
         (lambda m, d: m.compile("adam", "mse"), "no loss in compile. .* estimator"),
         (lambda m, d: m.compile(metrics=["accuracy"]), "no metrics in compile"),
         (lambda m, d: m.compile(weighted_metrics=["accuracy"]), "no weighted_metrics"),
@@ -175,6 +200,62 @@ def test_what_cannot_mean_anything_gets_a_sentence(everyday, call, words):
     with pytest.raises(ValueError, match=words):
         call(model, data)
     assert np.isfinite(model.test_on_batch(data)[0])
+
+
+RAGGED = [[1], [3, 1], [4, 1], [1], [3, 4, 1]]
+LEFT = [[0, 0, 3, 1], [0, 3, 4, 1], [3, 4, 5, 1]]
+HIGH = [[3, 7, 1, 0], [9, 1, 0, 0], [1, 0, 0, 0]]
+CALLS = {
+    "fit": lambda m, d: m.fit(d, verbose=0),
+    "fit of a data set": lambda m, d: m.fit(batches(d, 3), shuffle=False, verbose=0),
+    "evaluate": lambda m, d: m.evaluate(d, verbose=0),
+    "predict": lambda m, d: m.predict(d, verbose=0),
+    "train_on_batch": lambda m, d: m.train_on_batch(d),
+    "test_on_batch": lambda m, d: m.test_on_batch(d),
+    "predict_on_batch": lambda m, d: m.predict_on_batch(d),
+}
+
+
+def batches(data, size=None, **changes):
+    """A data set of dicts, of one batch by default."""
+    data = tf.data.Dataset.from_tensor_slices({**data, **changes})
+    return data.batch(size or 100)
+
+
+WRONG = [
+    ("tokens", LEFT, "Received: words after a 0. Put the zeros behind"),
+    ("tokens", HIGH, "0 to 6. Received: 0 to 9. Make them with"),
+    ("tokens", np.negative(HIGH), "0 to 6. Received: -9 to 0. "),
+    ("tokens", [[3, 4, 5, 1], [3, 4, 0, 0], [4, 1, 0, 0]], "Received: a 0 after anoth"),
+    ("rows", [0, 1, 3], "Received: 0 to 3 in a batch of 3. Data"),
+    ("rows", [0, -1, 1], "Received: -1 to 1 in a batch of 3. Data"),
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("eagerly", [False, True], ids=["graph", "eager"])
+def test_values_that_cannot_be_trained_on_get_a_sentence(call, eagerly):
+    """Through every door, and what is right works after it."""
+    model = toy(Soft())
+    model.compile(optimizer=keras.optimizers.SGD(0.0), run_eagerly=eagerly)
+    data = {k: v.numpy() for k, v in batch(model, lengths=(4, 2, 3)).items()}
+    for name, values, words in WRONG:
+        with pytest.raises(ValueError, match=words):
+            CALLS[call](model, {**data, name: np.array(values)})
+    CALLS[call](model, data)
+
+
+def test_captions_and_images_go_together():
+    """One image each without rows; captions without words need none."""
+    model = toy(Soft())
+    model.compile(optimizer=keras.optimizers.SGD(0.0))
+    data = {k: v.numpy() for k, v in batch(model, lengths=(4, 2, 3)).items()}
+    with pytest.raises(ValueError, match="Received: 2 for 3 captions. Say as rows"):
+        model.train_on_batch({**data, "annotations": data["annotations"][:2]})
+    alone = model.test_on_batch({**data, "rows": np.array([0, 1, 2])})
+    tokens = np.concatenate([data["tokens"], np.zeros_like(data["tokens"])])
+    filled = {**data, "tokens": tokens, "rows": np.array([0, 1, 2, -1, 7, 0])}
+    assert model.test_on_batch(filled)[0] == pytest.approx(alone[0], rel=1e-6)
 
 
 def test_training_works_after_a_mistake():
@@ -195,6 +276,26 @@ def test_images_of_another_size_are_not_trained_on():
     data = {"image": np.zeros((2, 8, 8, 3)), "tokens": np.ones((2, 1), "int32")}
     with pytest.raises(ValueError, match=r"\[any, 32, 32, 3\].*\[2, 8, 8, 3\].*resize"):
         model.train_on_batch(data)
+
+
+@pytest.mark.parametrize("top", [0.5, 1.0, math.nan])
+def test_images_in_another_range_are_not_looked_at(top):
+    """Where they are trained on, and where they are captioned; black ones are."""
+    model = drawn()
+    model.compile(optimizer=keras.optimizers.SGD(0.0))
+    image = np.zeros((2, 32, 32, 3), "float32")
+    tokens = np.ones((2, 1), "int32")
+    model.train_on_batch({"image": image, "tokens": tokens})
+    model.generate(image)
+    image[0, 3, 3] = top
+    with pytest.raises(ValueError, match=f"0..255. .*nothing above {top:g}. Mult"):
+        model.train_on_batch({"image": image, "tokens": tokens})
+    with pytest.raises(ValueError, match="0..255|finite numbers"):
+        model.generate(image)
+    image *= 255
+    if top == top:
+        model.train_on_batch({"image": image, "tokens": tokens})
+        model.generate(image)
 
 
 # ------------------------------------------------------------------- several devices
@@ -310,6 +411,35 @@ def test_evaluate_does_not_depend_on_a_draw():
     first, second = (model.evaluate(data, return_dict=True, verbose=0) for _ in "12")
     assert first == second
     assert first["loss"] == pytest.approx(-first["log_likelihood"], rel=1e-6)
+
+
+def test_channels_first_is_for_others():
+    """Keras may be told so by a file in the home of whoever installed it once."""
+    keras.config.set_image_data_format("channels_first")
+    try:
+        first = drawn()
+        assert keras.config.image_data_format() == "channels_first"
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    last = drawn()
+    last.set_weights(first.get_weights())
+    images = np.random.default_rng(17).integers(256, size=(2, 32, 32, 3))
+    np.testing.assert_array_equal(first.encode(images), last.encode(images))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+def test_weights_are_float32(dtype):
+    with pytest.raises(ValueError, match=f"Received: dtype='{dtype}'. Choose float32"):
+        toy(dtype=dtype)
+    with pytest.raises(ValueError, match=f"Received: dtype='{dtype}'. Choose float32"):
+        Encoder("none", features_shape=(2, 2, 3), dtype=dtype)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(dtype)
+    try:
+        with pytest.raises(ValueError, match="keras.config.set_dtype_policy"):
+            Encoder("convnet", image_size=(32, 32))
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def test_input_dropout_drops_channels_and_word_elements_in_training_only():

@@ -15,6 +15,7 @@ from sat_tf.runtime.files import IMAGE_SUFFIXES
 
 _SEPARATORS = ",;\t|"
 _SEP_LINE = re.compile(r"\s*\"?sep=(.)\"?\s*", re.IGNORECASE)
+_LIST = re.compile(r"\[\s*(['\"]).*\1\s*\]", re.DOTALL)
 _TOKEN = re.compile(r"[^\t]+#\d+\t")
 
 
@@ -166,6 +167,11 @@ def _row(fields, header, place):
             "remove it.",
         )
     fields = [field.strip() for field in fields] + [""] * (n_columns - len(fields))
+    if _LIST.fullmatch(fields[header.caption]):
+        problem = problem or (
+            "one caption in every row",
+            "Write a row for each caption of a list: in pandas, explode makes them.",
+        )
     if not fields[header.image] and fields[header.caption]:
         problem = problem or (
             "the name of an image with every caption",

@@ -222,15 +222,21 @@ def _pixels(captioner, index, image):
             f"[H, W, 3] in 0..255. Received: image {index} with {kind}. "
             "Convert it, say by convert('RGB') of Pillow."
         )
+    image = np.asarray(image)
+    if image.dtype.kind == "f" and 0 < image.max() <= 1:
+        raise ValueError(
+            "Expected an array [H, W, 3] in 0..255. Received: image "
+            f"{index}, with nothing above {image.max():.3g}. Multiply it by 255."
+        )
     if shape[:2] == size:
-        return np.asarray(image, "float32")
+        return image.astype("float32")
     if mode == "none":
         raise ValueError(
             f"Expected images of size {size}, as resize mode 'none' does. "
             f"Received: image {index} of size {shape[:2]}. "
             "Resize it with sat_tf.images.resize."
         )
-    return image_files.resize(np.asarray(image), size, mode).numpy()
+    return image_files.resize(image, size, mode).numpy()
 
 
 def _as_file(image):

@@ -161,4 +161,10 @@ def _read(paths):
             "Expected one or more JPEG files as examples. "
             f"Received: examples={odd}. Convert them, or leave them out."
         )
-    return {path.name: path.read_bytes() for path in paths}
+    examples = {path.name: path.read_bytes() for path in paths}
+    if len(examples) < len(paths):
+        raise ValueError(
+            "Expected examples with different names, as they go into one folder. "
+            f"Received: {', '.join(map(str, paths))}. Rename some."
+        )
+    return examples

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from sat_tf.images.graph import MODES
-from sat_tf.runtime.ranges import check_choice
+from sat_tf.runtime.ranges import check_choice, check_dtype
 from sat_tf.trunks import TRUNKS, is_packaged, made_with, make_network
 
 
@@ -45,6 +45,7 @@ class Encoder(keras.layers.Layer):
     ):
         # Features come in float32 and are standardised in it, see `call`.
         super().__init__(autocast=False, **kwargs)
+        check_dtype(self.dtype_policy)
         check_choice("trunk", trunk, (*TRUNKS, "convnet", "none"))
         check_choice("resize_mode", resize_mode, MODES)
         if (features_shape is None) == (trunk == "none"):

@@ -101,3 +101,13 @@ def check_choice(name, value, allowed):
             f"Expected {name} to be one of {', '.join(allowed)}. "
             f"Received: {name}={value!r}. Choose one of them."
         )
+
+
+def check_dtype(policy):
+    """Raises `ValueError` for a Keras policy whose weights are not in float32."""
+    if policy.variable_dtype != "float32":
+        raise ValueError(
+            "Expected a dtype whose weights are in float32. Received: "
+            f"dtype={policy.name!r}. Choose float32 or mixed_bfloat16, here or in "
+            "keras.config.set_dtype_policy."
+        )

@@ -137,15 +137,17 @@ class _Session:
 def _prepare(session):
     """What a fresh captioner is given before the first update; whether stages did."""
     captioner, recipe = session.captioner, session.recipe
-    inputs, key = _inputs(session)
-    # Now too: what is wrong must not be found out after an epoch's work.
-    cached_inputs(captioner, session.validation, session.cache_dir)
-    if session.run.begun or not workers.is_chief(captioner.strategy):
-        return False  # it is all in the checkpoint, or will be
-    if recipe.model.word_vectors:
+    # Otherwise it is all in the checkpoint, or will be.
+    fresh = not session.run.begun and workers.is_chief(captioner.strategy)
+    # What is wrong must not be found out after hours of caching, or an epoch's work.
+    if fresh and recipe.model.word_vectors:
         coverage = word_vectors.set_embedding(captioner, recipe.model.word_vectors)
         if session.verbose:
             print(coverage, flush=True)
+    inputs, key = _inputs(session)
+    cached_inputs(captioner, session.validation, session.cache_dir)
+    if not fresh:
+        return False
     if key == "annotations":
         building.standardise(captioner.encoder, inputs, session.seed)
     options = {"seed": session.seed, "verbose": session.verbose}

@@ -27,10 +27,10 @@ def read(path, words, size):
     """
     path = pathlib.Path(path)
     if not path.is_file():
+        received = "a folder" if path.is_dir() else "which does not exist"
         raise FileNotFoundError(
             "Expected a text file of word vectors. "
-            f"Received: word_vectors={str(path)!r}, which does not exist. "
-            "Give its path."
+            f"Received: word_vectors={str(path)!r}, {received}. Give the file's path."
         )
     wanted = {word.encode(): word for word in words}
     found = {}

@@ -1,10 +1,17 @@
 """What `fit`, `evaluate` and their like take, and a sentence for what they do not."""
 
+import contextlib
 import inspect
+import re
 
 import keras
 import tensorflow as tf
 
+from sat_tf.vocabulary import EOS
+
+IMAGES = ("annotations", "image")  # the first that a batch has
+_PIECE = re.compile(r"\[([^\[\]]*)\]")
+_CLAIM = re.compile(r"(?<=assertion failed: )(\[[^\[\]]*\] ?)+")
 _WORDS_ARE_TARGETS = (
     "The words of a caption are both what goes in and what is to be said, and every "
     "caption counts once: pass one dict, with the words as tokens."
@@ -39,14 +46,36 @@ def arguments(method, args, kwargs):
     return given
 
 
-def batch_of(data, encoder):
+def data_arguments(method, args, kwargs, network):
+    """As `arguments`, of a method that takes data: its batches as far as they show.
+
+    Args:
+        network: the `Network` that the data are for.
+
+    Raises:
+        ValueError: one of them could not mean anything to a captioner.
+    """
+    given = arguments(method, args, kwargs)
+    for name in ("x", "validation_data"):
+        data = given.get(name)
+        batches = isinstance(data, tf.data.Dataset)
+        data = data.element_spec if batches else data
+        if isinstance(data, dict):
+            _check_shapes(data, _shapes(network))
+            if not batches and "batch_size" in inspect.signature(method).parameters:
+                _check_lengths(data)
+    return given
+
+
+def batch_of(data, network):
     """The batch, a dict, of what Keras hands to a step.
 
     Args:
-        data: the dict, or a tuple with it alone. encoder: whose images they are.
+        data: the dict, or a tuple with it alone. network: the `Network` it is for.
 
     Raises:
         ValueError: it is not what a captioner is trained on.
+        InvalidArgumentError: its values are not, see `explained`.
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if y is not None or sample_weight is not None:
@@ -54,29 +83,81 @@ def batch_of(data, encoder):
             "Expected batches that are one dict. Received: a tuple of "
             f"{'two' if sample_weight is None else 'three'}. {_WORDS_ARE_TARGETS}"
         )
+    wanted = _shapes(network)
+    _check_shapes(x, wanted)
+    batch = {name: tf.convert_to_tensor(x[name]) for name in wanted if name in x}
+    for name, value in batch.items():
+        if value.shape.rank is None:
+            # Of a data set that does not know, or after a batch of another rank.
+            batch[name] = tf.ensure_shape(value, wanted[name])
+    if "rows" in batch:
+        # Captions without words only fill the batch up, and need no image.
+        spoken = tf.reduce_any(batch["tokens"] > 0, axis=1)
+        batch["rows"] = tf.where(spoken, tf.cast(batch["rows"], tf.int32), 0)
+    words = network.decoder.vocabulary_size
+    checks = [_about_tokens(batch, words), _about_images(batch), _about_pixels(batch)]
+    with tf.control_dependencies(checks):
+        return {**x, **{name: tf.identity(value) for name, value in batch.items()}}
+
+
+def _shapes(network):
+    """What shapes the tensors of a batch for a `Network` have, by name."""
+    encoder = network.encoder
     locations = (encoder.locations, encoder.size)
-    wanted = {"tokens": (None, None), "annotations": (None, *locations)}
+    shapes = {
+        "tokens": (None, None),
+        "annotations": (None, *locations),
+        "rows": (None,),
+        "inputs": (None, None),
+        "location_bias": (None, None, encoder.locations),
+    }
     if encoder.network is not None:
-        wanted["image"] = (None, *encoder.image_size, 3)
+        shapes["image"] = (None, *encoder.image_size, 3)
+    return shapes
+
+
+def _check_shapes(x, wanted):
+    """Raises `ValueError` where names, kinds or shapes of a batch are wrong."""
     keys = set(x) if isinstance(x, dict) else set()
-    if "tokens" not in keys or not keys & {"image", "annotations"}:
-        shown = ", ".join(sorted(keys)) if isinstance(x, dict) else _shown(x)
+    if "tokens" not in keys or not keys & wanted.keys() & {*IMAGES}:
+        shown = ", ".join(sorted(map(str, keys))) if keys else _shown(x)
         raise ValueError(
             'Expected a dict of "image" (or "annotations") and "tokens". '
             f"Received: {shown}. Make the tokens of captions with "
             "captioner.vocabulary; for captions of images, call generate(images)."
         )
-    shaped = {n: _shaped(n, x[n], wanted[n]) for n in wanted if n in keys}
-    return {**x, **shaped}
+    for name, shape in wanted.items():
+        if name in keys:
+            _check_shape(name, x[name], shape)
 
 
-def _shaped(name, value, wanted):
-    if not hasattr(value, "shape"):
-        received, fix = f"a {type(value).__name__}", "Make it an array, padded with 0."
+def _check_lengths(x):
+    """Raises `ValueError` where Keras cannot cut arrays into batches."""
+    lengths = {n: v.shape[0] for n, v in x.items() if len(getattr(v, "shape", ()))}
+    if len({*lengths.values()}) > 1:
+        shown = ", ".join(f"{name} of {length}" for name, length in lengths.items())
+        raise ValueError(
+            f"Expected arrays of one length, that of tokens. Received: {shown}. "
+            "Captions that share images come in batches: of a data set, with rows."
+        )
+
+
+def _check_shape(name, value, wanted):
+    fix = "Make it an array of numbers."
+    if name == "tokens":
+        fix = "Make it an array of what captioner.vocabulary says, padded with 0."
+    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+        received = f"a {type(value).__name__}"
+    elif isinstance(value, tf.RaggedTensor | tf.RaggedTensorSpec):
+        received, fix = "a ragged tensor", "Pad it with 0: to_tensor() does."
+    elif isinstance(value, tf.SparseTensor | tf.SparseTensorSpec):
+        received, fix = "a sparse tensor", "Call tf.sparse.to_dense."
+    elif not _is_number(value.dtype):
+        received = f"{name}.dtype={getattr(value.dtype, 'name', value.dtype)}"
     elif tf.TensorShape(wanted).is_compatible_with(value.shape):
-        # Of a data set that does not know, or after a batch of another rank.
-        unknown = tf.TensorShape(value.shape).rank is None
-        return tf.ensure_shape(value, wanted) if unknown else value
+        if tf.TensorShape(value.shape).rank is None or 0 not in value.shape[1:]:
+            return
+        received, fix = f"{name}.shape={_as_text(value.shape)}", "None may be empty."
     else:
         received = f"{name}.shape={_as_text(value.shape)}"
         fix = "Bring images to encoder.image_size with sat_tf.images.resize."
@@ -87,6 +168,112 @@ def _shaped(name, value, wanted):
     raise ValueError(
         f"Expected {name} of shape {_as_text(wanted)}. Received: {received}. {fix}"
     )
+
+
+def _is_number(dtype):
+    try:
+        dtype = tf.as_dtype(dtype)
+    except TypeError:
+        return False
+    return dtype.is_integer or dtype.is_floating
+
+
+def _about_tokens(batch, words):
+    """An operation that fails where tokens are not captions of a vocabulary's size."""
+    tokens = batch["tokens"]
+    spoken = tokens > 0
+    ids = claim(
+        tf.reduce_all((tokens >= 0) & (tokens < words)),
+        f"Expected tokens that are ids of the vocabulary, 0 to {words - 1}. Received: ",
+        tf.reduce_min(tokens),
+        " to ",
+        tf.reduce_max(tokens),
+        ". Make them with captioner.vocabulary.",
+    )
+    padded = claim(
+        tf.reduce_all(spoken[:, :-1] | ~spoken[:, 1:]),
+        "Expected captions that are padded with 0 at their end. Received: words after "
+        "a 0. Put the zeros behind the words, not in front.",
+    )
+    # What fills its row may have been cut off.
+    last = spoken[:, :-1] & ~spoken[:, 1:]
+    ended = claim(
+        tf.reduce_all((tokens[:, :-1] == EOS) | ~last),
+        f"Expected captions that end in <eos>, {EOS}, as captioner.vocabulary.encode "
+        "makes them. Received: a 0 after another word. A captioner that never hears "
+        "<eos> never ends.",
+    )
+    return tf.group(ids, padded, ended)
+
+
+def _about_images(batch):
+    """An operation that fails where captions and images do not go together."""
+    name = next(name for name in IMAGES if name in batch)
+    captions, images = (
+        tf.shape(batch[n])[0] if batch[n].shape[0] is None else batch[n].shape[0]
+        for n in ("tokens", name)
+    )
+    rows = batch.get("rows")
+    if rows is None:
+        return claim(
+            captions == images,
+            f"Expected one {name} for each caption, or rows. Received: ",
+            images,
+            " for ",
+            captions,
+            " captions. Say as rows, int [B], which one each caption is about.",
+        )
+    return claim(
+        tf.reduce_all((rows >= 0) & (rows < images)),
+        f"Expected rows that say which {name} of the batch a caption is about. "
+        "Received: ",
+        tf.reduce_min(rows),
+        " to ",
+        tf.reduce_max(rows),
+        " in a batch of ",
+        images,
+        ". Data with rows come in whole batches, which nothing cuts: of a data set.",
+    )
+
+
+def _about_pixels(batch):
+    """An operation that fails where images were brought to 0..1, as others want."""
+    if "image" not in batch or not batch["image"].dtype.is_floating:
+        return tf.no_op()
+    brightest = tf.reduce_max(batch["image"])
+    return claim(
+        (brightest > 1) | (brightest <= 0),
+        "Expected images in 0..255. Received: a batch with nothing above ",
+        brightest,
+        ". Multiply them by 255, or leave out what divides them.",
+    )
+
+
+def claim(condition, *words):
+    """An operation that fails with a sentence where a scalar does not hold.
+
+    `explained` finds the sentence in TensorFlow's error.
+
+    Args:
+        condition: of the graph; one that is known already fails now.
+        words: of the sentence: text, without brackets and quotes, and scalars.
+    """
+    if not isinstance(condition, bool) and not tf.executing_eagerly():
+        return tf.debugging.Assert(condition, [*words])
+    if not condition:
+        raise ValueError("".join(str(getattr(w, "numpy", w.__str__)()) for w in words))
+    return tf.no_op()
+
+
+@contextlib.contextmanager
+def explained():
+    """Raises `ValueError` with the sentence of a `claim` that did not hold."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        if found := _CLAIM.search(str(error)):
+            raise ValueError("".join(_PIECE.findall(found[0]))) from None
+        raise
 
 
 def _as_text(shape):

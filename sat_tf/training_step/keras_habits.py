@@ -22,25 +22,43 @@ class KerasHabits:
     def fit(self, *args, **kwargs):
         """As Keras', of a data set of dicts or of a dict of arrays."""
         updates.check_one_worker(self)
-        given = inputs.arguments(super().fit, args, kwargs)
+        given = inputs.data_arguments(super().fit, args, kwargs, self.network)
         with shares.explained():
             return super().fit(**given)
 
     def evaluate(self, *args, **kwargs):
         """As Keras', of what `fit` takes."""
-        given = inputs.arguments(super().evaluate, args, kwargs)
+        given = inputs.data_arguments(super().evaluate, args, kwargs, self.network)
         with shares.explained():
             return super().evaluate(**given)
 
+    def predict(self, *args, **kwargs):
+        """As Keras', of what `fit` takes: log-probabilities of the given words."""
+        given = inputs.data_arguments(super().predict, args, kwargs, self.network)
+        with shares.explained():
+            return super().predict(**given)
+
     def train_on_batch(self, *args, **kwargs):
         """As Keras', of one dict."""
-        given = inputs.arguments(super().train_on_batch, args, kwargs)
-        return super().train_on_batch(**self._shared(given))
+        given = inputs.data_arguments(
+            super().train_on_batch, args, kwargs, self.network
+        )
+        with shares.explained():
+            return super().train_on_batch(**self._shared(given))
 
     def test_on_batch(self, *args, **kwargs):
         """As Keras', of one dict."""
-        given = inputs.arguments(super().test_on_batch, args, kwargs)
-        return super().test_on_batch(**self._shared(given))
+        given = inputs.data_arguments(super().test_on_batch, args, kwargs, self.network)
+        with shares.explained():
+            return super().test_on_batch(**self._shared(given))
+
+    def predict_on_batch(self, *args, **kwargs):
+        """As Keras', of one dict."""
+        given = inputs.data_arguments(
+            super().predict_on_batch, args, kwargs, self.network
+        )
+        with shares.explained():
+            return super().predict_on_batch(**given)
 
     def get_compile_config(self):
         """What `compile` was given, for a saved model; `None` if it was not called."""
@@ -99,7 +117,7 @@ class KerasHabits:
         strategy = super().distribute_strategy
         if strategy.num_replicas_in_sync == 1:
             return strategy
-        return shares.CutsBatches(strategy, self.encoder)
+        return shares.CutsBatches(strategy, self.network)
 
     def _maybe_symbolic_build(self, *args, **kwargs):
         """Nothing: a captioner is built when it is made.
@@ -112,12 +130,11 @@ class KerasHabits:
         strategy = self.distribute_strategy
         if strategy.num_replicas_in_sync == 1:
             return given
-        with shares.explained():
-            return {**given, "x": strategy.shares(given["x"])}
+        return {**given, "x": strategy.shares(given["x"])}
 
     def _batch(self, data):
         try:
-            return inputs.batch_of(data, self.encoder)
+            return inputs.batch_of(data, self.network)
         except ValueError:
             # TensorFlow would go on with the graph that this leaves half traced.
             self.train_function = self.test_function = self.predict_function = None

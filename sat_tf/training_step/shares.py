@@ -1,15 +1,12 @@
 """A batch cut into the shares of several replicas."""
 
 import contextlib
-import re
 
 import tensorflow as tf
 from tensorflow.python.data.ops import debug_mode
 
 from sat_tf.training_step import inputs
 
-OF_IMAGES = ("image", "annotations")
-_INDIVISIBLE = re.compile(r"Expected a batch that .* without words\.")
 _MIXED_UP = "Shape mismatch in the collective instance"
 
 
@@ -19,18 +16,18 @@ class CutsBatches:
     It is the strategy in all but that.
 
     Args:
-        strategy: of several replicas. encoder: whose images the batches are of.
+        strategy: of several replicas. network: the `Network` that batches are for.
     """
 
-    def __init__(self, strategy, encoder):
-        self._strategy, self._encoder = strategy, encoder
+    def __init__(self, strategy, network):
+        self._strategy, self._network = strategy, network
 
     def __getattr__(self, name):
         return getattr(self._strategy, name)
 
     def experimental_distribute_dataset(self, dataset, options=None):
         """A data set of batches, each of which goes to all replicas, cut by `cut`."""
-        number, encoder = self._strategy.num_replicas_in_sync, self._encoder
+        number, network = self._strategy.num_replicas_in_sync, self._network
 
         def of_worker(context):
             here = number // context.num_input_pipelines
@@ -38,7 +35,7 @@ class CutsBatches:
 
             @tf.autograph.experimental.do_not_convert
             def shares(step, data):
-                batch = inputs.batch_of(data, encoder)
+                batch = inputs.batch_of(data, network)
                 with tf.control_dependencies([_divisible(step, batch, number)]):
                     mine = cut(batch, number)[first : first + here]
                 datasets = map(tf.data.Dataset.from_tensors, mine)
@@ -103,7 +100,7 @@ def cut(batch, number):
     else:
         # Rows without words only fill the batch up, and need no image.
         rows = tf.where(tf.reduce_any(tokens > 0, axis=1), tf.cast(given, tf.int32), -1)
-        key = next(name for name in OF_IMAGES if name in batch)
+        key = next(name for name in inputs.IMAGES if name in batch)
         images = tf.range(tf.shape(batch[key])[0])
         counts = tf.reduce_sum(tf.cast(rows[:, None] == images, tf.int32), axis=0)
     # The captions in a row, cut into equal shares: an image goes where its first goes.
@@ -127,7 +124,7 @@ def _take(batch, rows, home, number):
         images = tf.where(home == i)[:, 0]
         share = {}
         for name, value in batch.items():
-            if together and name in OF_IMAGES:
+            if together and name in inputs.IMAGES:
                 share[name] = _filled(tf.gather(value, images), 1)
             else:
                 share[name] = _filled(tf.gather(value, mine), tf.maximum(sizes[i], 1))
@@ -152,23 +149,22 @@ def _filled(values, size):
 def _divisible(step, batch, number):
     """Fails at a first batch that is not: the last one may be what was left over."""
     size = tf.shape(batch["tokens"])[0]
-    message = tf.strings.format(
-        f"Expected a batch that {number} replicas can divide evenly. Received: {{}} "
-        f"captions. Choose a batch size that is a multiple of {number}, or fill the "
-        "batch up with captions without words.",
+    return inputs.claim(
+        (step > 0) | (size % number == 0),
+        f"Expected a batch that {number} replicas can divide evenly. Received: ",
         size,
+        f" captions. Choose a batch size that is a multiple of {number}, or fill the "
+        "batch up with captions without words.",
     )
-    return tf.debugging.Assert((step > 0) | (size % number == 0), [message])
 
 
 @contextlib.contextmanager
 def explained():
-    """Raises `ValueError` for what TensorFlow says of replicas in its own words."""
+    """Raises `ValueError` for what TensorFlow says in its own words."""
     try:
-        yield
+        with inputs.explained():
+            yield
     except tf.errors.InvalidArgumentError as error:
-        if found := _INDIVISIBLE.search(str(error)):
-            raise ValueError(found[0]) from None
         if _MIXED_UP in str(error):
             raise ValueError(
                 "Expected one MirroredStrategy in a process, as TensorFlow mixes up "

@@ -24,6 +24,18 @@ def made_with(policy):
         keras.config.set_dtype_policy(before)
 
 
+@contextlib.contextmanager
+def _channels_last():
+    """Layers made inside have channels last, whatever Keras' configuration says."""
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_last")
+    try:
+        yield
+    finally:
+        keras.config.set_image_data_format(before)
+
+
+@_channels_last()
 def make_network(trunk, weights, image_size):
     """`[B, H, W, 3]` in 0..255 to the cut, preprocessing included."""
     path = None if weights in (None, "imagenet") else _weights_file(weights)

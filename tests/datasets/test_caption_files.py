@@ -211,6 +211,10 @@ LOST = {
         table(ROWS).replace(",val", ",dev").replace(",test", ",eval"),
         "eval may mean",
     ),
+    "lists": (
+        table().replace("a thing that is six on a wall", "['a thing' 'a wall']"),
+        "one caption in every row.*line 11 .1 of 16 rows.*explode",
+    ),
     "no_name": (table().replace("d09.png,", ","), "line 11"),
     "two_columns": (table(header=("image", "caption", "caption")), "line 1"),
     "other_encoding": (table().replace("six", "grün"), "line 11.*0xfc"),

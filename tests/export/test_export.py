@@ -346,6 +346,12 @@ def test_a_version_is_whole_or_not_there(tmp_path, monkeypatch):
             captioner.export(tmp_path / "model", version)
     with pytest.raises(ValueError, match="photo.png"):
         captioner.export(tmp_path / "model", examples=["photo.png"])
+    twice = [tmp_path / folder / "x.jpg" for folder in ("a", "b")]
+    for path in twice:
+        path.parent.mkdir()
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match="different names.*a/x.jpg.*b/x.jpg. Rename"):
+        captioner.export(tmp_path / "model", examples=twice)
 
 
 def prediction_log():

@@ -199,6 +199,16 @@ def test_starts_from_word_vectors_and_resumes_without_them(quick, tmp_path, caps
     quick.train(tmp_path / "run", recipe)  # its checkpoint has them
 
 
+def test_word_vectors_are_read_before_hours_of_caching(quick, tmp_path, monkeypatch):
+    def cached(*args, **kwargs):
+        pytest.fail("Caches were made first.")
+
+    monkeypatch.setattr(loop, "cached_inputs", cached)
+    recipe = {**HARD, "model.word_vectors": str(tmp_path)}
+    with pytest.raises(FileNotFoundError, match="a folder. Give the file's path"):
+        quick.train(tmp_path / "run", recipe)
+
+
 def test_scheduled_sampling_is_handed_over(quick, tmp_path, monkeypatch):
     seen, compile = [], ShowAttendTell.compile
 
