@@ -258,6 +258,18 @@ def test_captions_and_images_go_together():
     assert model.test_on_batch(filled)[0] == pytest.approx(alone[0], rel=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["uint8", "int64", "float32"])
+def test_tokens_may_be_any_numbers(kind):
+    """Even such as cannot hold the size of the vocabulary."""
+    model = toy(Soft(), words=[f"w{i}" for i in range(300)])
+    model.compile(optimizer=keras.optimizers.SGD(0.0))
+    data = batch(model)
+    data["tokens"] = np.array([[3, 1], [200, 1]])
+    wanted = model.test_on_batch({**data, "tokens": data["tokens"].astype("int32")})
+    given = model.test_on_batch({**data, "tokens": data["tokens"].astype(kind)})
+    assert given == wanted
+
+
 def test_training_works_after_a_mistake():
     """The graph that the mistake left half traced is thrown away."""
     model = toy(Soft())

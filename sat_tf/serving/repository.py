@@ -63,13 +63,14 @@ class Repository:
             if self._failed.get(key) == look:
                 return False  # nothing has changed since it failed
             self._states[key] = ("LOADING", "")
+            _check_name(name)
             servable = Servable(name, path, self._at_once)
             servable.warm()
         except Exception as error:  # a broken version must not end the good one
             self._failed[key] = look
             if self._states.get(key) != (ended := ("END", str(error))):
                 self._states[key] = ended
-                _log.error("could not load %s: %s", path, error)
+                _log.error("could not load %s: %s", _shown(path), error)
             return False
         old, self._models[name] = self._models.get(name), servable
         self._failed.pop(key, None)
@@ -133,7 +134,10 @@ class Repository:
     def failures(self):
         """Say which versions could not be loaded, and why."""
         errors = {key: error for key, (_, error) in self._states.items() if error}
-        return "; ".join(f"{n}/{v}: {error}" for (n, v), error in errors.items())
+        return "; ".join(
+            f"{_shown(name)}/{version}: {error}"
+            for (name, version), error in errors.items()
+        )
 
     def _served(self):
         return ", ".join(f"{s.name}/{s.version}" for s in self.loaded()) or "none"
@@ -167,6 +171,20 @@ class Repository:
             }
             for number, (state, message) in sorted(states.items(), reverse=True)
         ]
+
+
+def _shown(name):
+    """Give a name or a path as text that every log can hold."""
+    return str(name) if str(name).isprintable() else ascii(str(name))
+
+
+def _check_name(name):
+    """Raise ValueError where no address could hold a model's name."""
+    if ":" in name or not name.isprintable():  # nor are bytes that are no UTF-8
+        raise ValueError(
+            "Expected the name of a model's folder to be text without a colon. "
+            f"Received: {name!a}. Rename the folder."
+        )
 
 
 def _versions(path):

@@ -1,17 +1,12 @@
 """What `fit`, `evaluate` and their like take, and a sentence for what they do not."""
 
-import contextlib
 import inspect
-import re
 
 import keras
 import tensorflow as tf
 
-from sat_tf.vocabulary import EOS
+from sat_tf.training_step import claims
 
-IMAGES = ("annotations", "image")  # the first that a batch has
-_PIECE = re.compile(r"\[([^\[\]]*)\]")
-_CLAIM = re.compile(r"(?<=assertion failed: )(\[[^\[\]]*\] ?)+")
 _WORDS_ARE_TARGETS = (
     "The words of a caption are both what goes in and what is to be said, and every "
     "caption counts once: pass one dict, with the words as tokens."
@@ -75,7 +70,7 @@ def batch_of(data, network):
 
     Raises:
         ValueError: it is not what a captioner is trained on.
-        InvalidArgumentError: its values are not, see `explained`.
+        InvalidArgumentError: its values are not, see `claims.explained`.
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if y is not None or sample_weight is not None:
@@ -90,14 +85,7 @@ def batch_of(data, network):
         if value.shape.rank is None:
             # Of a data set that does not know, or after a batch of another rank.
             batch[name] = tf.ensure_shape(value, wanted[name])
-    if "rows" in batch:
-        # Captions without words only fill the batch up, and need no image.
-        spoken = tf.reduce_any(batch["tokens"] > 0, axis=1)
-        batch["rows"] = tf.where(spoken, tf.cast(batch["rows"], tf.int32), 0)
-    words = network.decoder.vocabulary_size
-    checks = [_about_tokens(batch, words), _about_images(batch), _about_pixels(batch)]
-    with tf.control_dependencies(checks):
-        return {**x, **{name: tf.identity(value) for name, value in batch.items()}}
+    return {**x, **claims.checked(batch, network.decoder.vocabulary_size)}
 
 
 def _shapes(network):
@@ -119,7 +107,7 @@ def _shapes(network):
 def _check_shapes(x, wanted):
     """Raises `ValueError` where names, kinds or shapes of a batch are wrong."""
     keys = set(x) if isinstance(x, dict) else set()
-    if "tokens" not in keys or not keys & wanted.keys() & {*IMAGES}:
+    if "tokens" not in keys or not keys & wanted.keys() & {*claims.IMAGES}:
         shown = ", ".join(sorted(map(str, keys))) if keys else _shown(x)
         raise ValueError(
             'Expected a dict of "image" (or "annotations") and "tokens". '
@@ -176,104 +164,6 @@ def _is_number(dtype):
     except TypeError:
         return False
     return dtype.is_integer or dtype.is_floating
-
-
-def _about_tokens(batch, words):
-    """An operation that fails where tokens are not captions of a vocabulary's size."""
-    tokens = batch["tokens"]
-    spoken = tokens > 0
-    ids = claim(
-        tf.reduce_all((tokens >= 0) & (tokens < words)),
-        f"Expected tokens that are ids of the vocabulary, 0 to {words - 1}. Received: ",
-        tf.reduce_min(tokens),
-        " to ",
-        tf.reduce_max(tokens),
-        ". Make them with captioner.vocabulary.",
-    )
-    padded = claim(
-        tf.reduce_all(spoken[:, :-1] | ~spoken[:, 1:]),
-        "Expected captions that are padded with 0 at their end. Received: words after "
-        "a 0. Put the zeros behind the words, not in front.",
-    )
-    # What fills its row may have been cut off.
-    last = spoken[:, :-1] & ~spoken[:, 1:]
-    ended = claim(
-        tf.reduce_all((tokens[:, :-1] == EOS) | ~last),
-        f"Expected captions that end in <eos>, {EOS}, as captioner.vocabulary.encode "
-        "makes them. Received: a 0 after another word. A captioner that never hears "
-        "<eos> never ends.",
-    )
-    return tf.group(ids, padded, ended)
-
-
-def _about_images(batch):
-    """An operation that fails where captions and images do not go together."""
-    name = next(name for name in IMAGES if name in batch)
-    captions, images = (
-        tf.shape(batch[n])[0] if batch[n].shape[0] is None else batch[n].shape[0]
-        for n in ("tokens", name)
-    )
-    rows = batch.get("rows")
-    if rows is None:
-        return claim(
-            captions == images,
-            f"Expected one {name} for each caption, or rows. Received: ",
-            images,
-            " for ",
-            captions,
-            " captions. Say as rows, int [B], which one each caption is about.",
-        )
-    return claim(
-        tf.reduce_all((rows >= 0) & (rows < images)),
-        f"Expected rows that say which {name} of the batch a caption is about. "
-        "Received: ",
-        tf.reduce_min(rows),
-        " to ",
-        tf.reduce_max(rows),
-        " in a batch of ",
-        images,
-        ". Data with rows come in whole batches, which nothing cuts: of a data set.",
-    )
-
-
-def _about_pixels(batch):
-    """An operation that fails where images were brought to 0..1, as others want."""
-    if "image" not in batch or not batch["image"].dtype.is_floating:
-        return tf.no_op()
-    brightest = tf.reduce_max(batch["image"])
-    return claim(
-        (brightest > 1) | (brightest <= 0),
-        "Expected images in 0..255. Received: a batch with nothing above ",
-        brightest,
-        ". Multiply them by 255, or leave out what divides them.",
-    )
-
-
-def claim(condition, *words):
-    """An operation that fails with a sentence where a scalar does not hold.
-
-    `explained` finds the sentence in TensorFlow's error.
-
-    Args:
-        condition: of the graph; one that is known already fails now.
-        words: of the sentence: text, without brackets and quotes, and scalars.
-    """
-    if not isinstance(condition, bool) and not tf.executing_eagerly():
-        return tf.debugging.Assert(condition, [*words])
-    if not condition:
-        raise ValueError("".join(str(getattr(w, "numpy", w.__str__)()) for w in words))
-    return tf.no_op()
-
-
-@contextlib.contextmanager
-def explained():
-    """Raises `ValueError` with the sentence of a `claim` that did not hold."""
-    try:
-        yield
-    except tf.errors.InvalidArgumentError as error:
-        if found := _CLAIM.search(str(error)):
-            raise ValueError("".join(_PIECE.findall(found[0]))) from None
-        raise
 
 
 def _as_text(shape):

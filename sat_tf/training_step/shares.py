@@ -5,7 +5,7 @@ import contextlib
 import tensorflow as tf
 from tensorflow.python.data.ops import debug_mode
 
-from sat_tf.training_step import inputs
+from sat_tf.training_step import claims, inputs
 
 _MIXED_UP = "Shape mismatch in the collective instance"
 
@@ -100,7 +100,7 @@ def cut(batch, number):
     else:
         # Rows without words only fill the batch up, and need no image.
         rows = tf.where(tf.reduce_any(tokens > 0, axis=1), tf.cast(given, tf.int32), -1)
-        key = next(name for name in inputs.IMAGES if name in batch)
+        key = next(name for name in claims.IMAGES if name in batch)
         images = tf.range(tf.shape(batch[key])[0])
         counts = tf.reduce_sum(tf.cast(rows[:, None] == images, tf.int32), axis=0)
     # The captions in a row, cut into equal shares: an image goes where its first goes.
@@ -124,7 +124,7 @@ def _take(batch, rows, home, number):
         images = tf.where(home == i)[:, 0]
         share = {}
         for name, value in batch.items():
-            if together and name in inputs.IMAGES:
+            if together and name in claims.IMAGES:
                 share[name] = _filled(tf.gather(value, images), 1)
             else:
                 share[name] = _filled(tf.gather(value, mine), tf.maximum(sizes[i], 1))
@@ -149,7 +149,7 @@ def _filled(values, size):
 def _divisible(step, batch, number):
     """Fails at a first batch that is not: the last one may be what was left over."""
     size = tf.shape(batch["tokens"])[0]
-    return inputs.claim(
+    return claims.claim(
         (step > 0) | (size % number == 0),
         f"Expected a batch that {number} replicas can divide evenly. Received: ",
         size,
@@ -162,7 +162,7 @@ def _divisible(step, batch, number):
 def explained():
     """Raises `ValueError` for what TensorFlow says in its own words."""
     try:
-        with inputs.explained():
+        with claims.explained():
             yield
     except tf.errors.InvalidArgumentError as error:
         if _MIXED_UP in str(error):

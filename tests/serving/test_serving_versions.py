@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import gzip
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -95,6 +96,17 @@ def test_an_older_version_stands_in_for_a_broken_one(tmp_path):
     repository = server.load(tmp_path)
     assert [s.version for s in repository.loaded()] == [3]
     assert "plain/4" in repository.failures()
+
+
+@pytest.mark.parametrize("name", [b"mod\xe8le", b"a:b", b"a\nb"])
+def test_a_name_that_no_address_holds_is_said_and_stops_nothing(tmp_path, name):
+    shutil.copytree(toy_models() / "plain", tmp_path / "plain")
+    shutil.copytree(toy_models() / "plain", tmp_path / os.fsdecode(name))
+    with running(tmp_path) as (url, _):
+        assert list(ask(url, "GET", "/page/models.json")[2]) == ["plain"]
+    failures = server.load(tmp_path).failures()
+    assert "Rename the folder" in failures
+    failures.encode()
 
 
 def test_one_model_folder_may_be_the_root():
