@@ -201,8 +201,8 @@ class Plan:
             )
             raise ValueError(
                 "Expected epochs after the soft warm-up, which gives no captioner. "
-                f"Received: {told}. Set stages.train.epochs, or a larger --epochs, or "
-                "stages.warm_up.epochs=0."
+                f"Received: {told or 'no stages'}. Set stages.train.epochs, or a "
+                "larger --epochs, or stages.warm_up.epochs=0."
             )
 
     def at(self, epoch):
