@@ -709,6 +709,7 @@ def test_generate_says_nothing_of_nothing(talker, nothing):
         ([photograph(32, 32), None], "image 1 with type=NoneType"),
         ({"image": photograph(32, 32)[None]}, "image 0 with type=dict"),
         (np.zeros((32, 32)), r"image 0 with shape=\(32, 32\)"),
+        (np.zeros((0, 32, 3)), r"image 0 with shape=\(0, 32, 3\)"),
         (np.zeros((3, 32, 32)), r"image 0 with shape=\(3, 32, 32\)"),
         (data_of({"picture": 1}), "image 0 with type=dict"),
         ("nothing.png", "image='nothing.png'"),

@@ -215,7 +215,7 @@ def _pixels(captioner, index, image):
     if isinstance(image, str | bytes | os.PathLike):
         return image_files.load(image, size, mode)
     shape = np.shape(image)
-    if len(shape) != 3 or shape[-1] != 3:
+    if len(shape) != 3 or shape[-1] != 3 or 0 in shape:
         kind = f"shape={shape}" if shape else f"type={type(image).__name__}"
         raise ValueError(
             "Expected a path, the bytes of an image file, a Pillow image or an array "
@@ -229,7 +229,7 @@ def _pixels(captioner, index, image):
             f"{index}, with nothing above {image.max():.3g}. Multiply it by 255."
         )
     if shape[:2] == size:
-        return image.astype("float32")
+        return np.asarray(image, "float32")
     if mode == "none":
         raise ValueError(
             f"Expected images of size {size}, as resize mode 'none' does. "

@@ -269,3 +269,9 @@ def test_soft_attention_has_no_location_rule_of_the_recipe():
     captioner = building.build(recipe, [["a red dog"]])
     building.compile_captioner(captioner, recipe, 10)
     assert captioner.options().attention == "expected"
+
+
+def test_a_recipe_without_stages_is_told_so():
+    recipe = Recipe().replace({"stages": "{}"})
+    with pytest.raises(ValueError, match="Received: no stages. Set stages.train.epo"):
+        building.check(recipe)
