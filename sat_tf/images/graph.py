@@ -19,7 +19,7 @@ from sat_tf.images.shrinking import (
 
 MODES = ("crop", "squash", "none")
 _LARGE = 4_000_000  # pixels
-OK, UNKNOWN, TOO_LARGE, BROKEN, WRONG_SIZE = range(5)
+OK, UNKNOWN, TOO_LARGE, BROKEN, TOO_DARK, WRONG_SIZE = range(6)
 # Where the brightest of more than 8 bits is darker than an eighth of white, they are
 # numbers of another range, of 12 bits say, or were not made to be looked at.
 DARKEST = 1 / 8
@@ -181,6 +181,8 @@ def decode_batch(contents, size=(224, 224), mode="crop", max_pixels=MAX_PIXELS):
     images = tf.scatter_nd(indices, images, [n_images + 1, *size, 3])[:-1]
     fine = tf.scatter_nd(indices, tf.ones_like(indices[:, 0]), [n_images + 1])[:-1]
     status = tf.where(fine > 0, OK, status)
+    broken = tf.equal(status, BROKEN)
+    status = tf.where(broken & _has_16_bits(contents), TOO_DARK, status)
     errors = _errors(status, header, size, max_pixels)
     return tf.ensure_shape(images, [None, *size, 3]), errors
 
@@ -205,6 +207,8 @@ def _errors(status, header, size, max_pixels):
         "not an image that can be read: send a JPEG, PNG, GIF or 24-bit BMP file",
         largest(max_pixels),
         "broken image: it cannot be decoded; save it anew and send it again",
+        f"a PNG of 16 bits that is broken, or so dark that {NOT_WHITE}: save it with 8 "
+        "bits and send it again",
         "",
     ]
     wrong_size = _wrong_size(header, size)
@@ -273,10 +277,9 @@ def _png(contents):
     image = tf.io.decode_png(contents, channels=0)
     n_channels = tf.shape(image)[-1]
     has_alpha = tf.equal(n_channels % 2, 0)
-    has_16_bits = tf.equal(tf.strings.substr(contents, 24, 1), b"\x10")
     colours = n_channels - tf.cast(has_alpha, tf.int32)
     fine = tf.cond(
-        has_16_bits,
+        _has_16_bits(contents),
         lambda: tf.reduce_max(image[..., :colours]) >= round(255 * DARKEST),
         lambda: True,
     )
@@ -284,6 +287,13 @@ def _png(contents):
         image = tf.identity(image)
     image = tf.cond(has_alpha, lambda: _on_white(image), lambda: image)
     return tf.broadcast_to(image, tf.concat([tf.shape(image)[:2], [3]], 0))
+
+
+def _has_16_bits(contents):
+    """Whether files, a string tensor of any shape, are PNGs of 16 bits a value."""
+    header = tf.strings.join([tf.strings.substr(contents, 0, 25), " " * 25])
+    is_png = tf.equal(tf.strings.substr(header, 0, 8), image_headers.PNG)
+    return is_png & tf.equal(tf.strings.substr(header, 24, 1), b"\x10")
 
 
 def _on_white(image):
