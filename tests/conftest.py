@@ -29,7 +29,14 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Cycles are looked for less often: of graphs they are many, and take a tenth."""
+    """What would take the tests more time than it saves them.
+
+    TensorFlow runs graphs as they were traced: to optimise them takes a quarter. Cycles
+    are looked for less often: of graphs they are many, and take a tenth.
+    """
+    import tensorflow as tf  # not at the top: it reads the environment set above
+
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 10, 10)

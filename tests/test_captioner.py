@@ -229,6 +229,9 @@ WRONG = [
     ("tokens", [[3, 4, 5, 1], [3, 4, 0, 0], [4, 1, 0, 0]], "Received: a 0 after anoth"),
     ("rows", [0, 1, 3], "Received: 0 to 3 in a batch of 3. Data"),
     ("rows", [0, -1, 1], "Received: -1 to 1 in a batch of 3. Data"),
+    ("inputs", HIGH, "inputs that are ids of the vocabulary, 0 to 6. Received: 0 to 9"),
+    ("inputs", [[0], [0], [0]], "inputs for each .* 3 x 4. Received: 3 x 1. Pad both"),
+    ("location_bias", np.zeros([3, 5, 4]), "3 x 4. Received: 3 x 5. Pad both"),
 ]
 
 
@@ -239,6 +242,8 @@ def test_values_that_cannot_be_trained_on_get_a_sentence(call, eagerly):
     model = toy(Soft())
     model.compile(optimizer=keras.optimizers.SGD(0.0), run_eagerly=eagerly)
     data = {k: v.numpy() for k, v in batch(model, lengths=(4, 2, 3)).items()}
+    data |= {"rows": np.arange(3), "inputs": np.zeros([3, 4], "int32")}
+    data["location_bias"] = np.zeros([3, 4, 4])
     for name, values, words in WRONG:
         with pytest.raises(ValueError, match=words):
             CALLS[call](model, {**data, name: np.array(values)})

@@ -8,6 +8,9 @@ import tensorflow as tf
 from sat_tf.vocabulary import EOS
 
 IMAGES = ("annotations", "image")  # the first that a batch has
+# Whatever NumPy makes of what somebody writes.
+_DTYPES = {name: tf.int32 for name in ("tokens", "inputs", "rows")}
+_DTYPES["location_bias"] = tf.float32
 _PIECE = re.compile(r"\[([^\[\]]*)\]")
 _CLAIM = re.compile(r"(?<=assertion failed: )(\[[^\[\]]*\] ?)+")
 
@@ -21,28 +24,61 @@ def checked(batch, words):
     Raises:
         InvalidArgumentError: they cannot be trained on, see `explained`.
     """
-    batch = {**batch, "tokens": tf.cast(batch["tokens"], tf.int32)}
+    batch = {n: tf.cast(x, _DTYPES.get(n, x.dtype)) for n, x in batch.items()}
     if "rows" in batch:
         # Captions without words only fill the batch up, and need no image.
         spoken = tf.reduce_any(batch["tokens"] > 0, axis=1)
-        batch["rows"] = tf.where(spoken, tf.cast(batch["rows"], tf.int32), 0)
-    checks = [_about_tokens(batch, words), _about_images(batch), _about_pixels(batch)]
+        batch["rows"] = tf.where(spoken, batch["rows"], 0)
+    about = _about_tokens(batch), _about_images(batch), _about_pixels(batch)
+    checks = [*about, *_about_company(batch), *_about_ids(batch, words)]
     with tf.control_dependencies(checks):
         return {name: tf.identity(value) for name, value in batch.items()}
 
 
-def _about_tokens(batch, words):
-    """An operation that fails where tokens are not captions of a vocabulary's size."""
+def _about_ids(batch, words):
+    """Operations that fail where ids are of no word of the vocabulary."""
+    return [
+        claim(
+            tf.reduce_all((batch[name] >= 0) & (batch[name] < words)),
+            f"Expected {name} that are ids of the vocabulary, 0 to {words - 1}. "
+            "Received: ",
+            tf.reduce_min(batch[name]),
+            " to ",
+            tf.reduce_max(batch[name]),
+            ". Make them with captioner.vocabulary.",
+        )
+        for name in ("tokens", "inputs")
+        if name in batch
+    ]
+
+
+def _about_company(batch):
+    """Operations that fail where what comes beside words is not of their number."""
+    tokens = batch["tokens"]
+    return [
+        claim(
+            tf.reduce_all(tf.equal(tf.shape(batch[name])[:2], tf.shape(tokens))),
+            f"Expected {name} for each of the tokens of a batch, ",
+            *_sides(tokens),
+            ". Received: ",
+            *_sides(batch[name]),
+            ". Pad both to one length.",
+        )
+        for name in ("inputs", "location_bias")
+        if name in batch
+    ]
+
+
+def _sides(array):
+    """The first two sides of an array, as words of a `claim`: "3 x 4"."""
+    captions, length = tf.unstack(tf.shape(array)[:2])
+    return captions, " x ", length
+
+
+def _about_tokens(batch):
+    """An operation that fails where tokens are not captions."""
     tokens = batch["tokens"]
     spoken = tokens > 0
-    ids = claim(
-        tf.reduce_all((tokens >= 0) & (tokens < words)),
-        f"Expected tokens that are ids of the vocabulary, 0 to {words - 1}. Received: ",
-        tf.reduce_min(tokens),
-        " to ",
-        tf.reduce_max(tokens),
-        ". Make them with captioner.vocabulary.",
-    )
     padded = claim(
         tf.reduce_all(spoken[:, :-1] | ~spoken[:, 1:]),
         "Expected captions that are padded with 0 at their end. Received: words after "
@@ -56,7 +92,7 @@ def _about_tokens(batch, words):
         "makes them. Received: a 0 after another word. A captioner that never hears "
         "<eos> never ends.",
     )
-    return tf.group(ids, padded, ended)
+    return tf.group(padded, ended)
 
 
 def _about_images(batch):
