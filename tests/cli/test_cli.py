@@ -104,10 +104,11 @@ def test_kill_and_interrupt_were_that():
     assert "Traceback" not in errors
 
 
-def test_a_run_stopped_twice_ends_with_the_same_weights(run, here, capsys):
+def test_a_run_stopped_twice_ends_with_the_same_weights(run, here):
     """As one in a single process: weights, optimizer, baseline, seeds, statistics."""
-    assert cli.main(own_run.train_arguments("whole")) == 0
-    assert "Best captioner: whole/model" in capsys.readouterr().out
+    status, output, errors = own_run.command(*own_run.train_arguments("whole"))
+    assert status == 0, errors
+    assert "Best captioner: whole/model" in output
     for file in ("checkpoint.npz", "model/weights.npz"):
         with np.load(here / "whole" / file) as whole, np.load(run / file) as found:
             assert whole.files == found.files
