@@ -971,6 +971,16 @@ def test_a_torn_preset_names_the_file(name, spoil, tmp_path, capsys):
         ShowAttendTell.from_preset(tmp_path)
 
 
+def test_a_preset_that_was_edited_on_windows_is_read(tmp_path):
+    """Where editors put a mark of the encoding before the text."""
+    toy().save_to_preset(tmp_path, metadata={"made": "by hand"})
+    for name in "config.json", "metadata.json":
+        text = (tmp_path / name).read_text("utf-8").replace("\n", "\r\n")
+        (tmp_path / name).write_text(text, "utf-8-sig")
+    ShowAttendTell.from_preset(tmp_path)
+    assert storage.read_metadata(tmp_path) == {"made": "by hand"}
+
+
 def test_weights_have_stable_names():
     """Another captioner built before must not change what the file is called."""
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sat_tf.bench.start import PAPER_NAME, RECOMMENDED
-from sat_tf.runtime.files import replacing
+from sat_tf.runtime.files import replacing, whole
 
 LABELS = {
     "pointing_accuracy": "content words pointed right",
@@ -241,7 +241,11 @@ def mean_curves(learning, measure):
 
 def _results(folder):
     """Name -> result of the finished units in a folder."""
-    return {p.stem: json.loads(p.read_text()) for p in sorted(folder.glob("*.json"))}
+    results = {}
+    for path in sorted(folder.glob("*.json")):
+        with whole(path, "a result as the bench keeps it", "Remove it."):
+            results[path.stem] = json.loads(path.read_text())
+    return results
 
 
 def _means(path):

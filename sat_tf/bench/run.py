@@ -7,7 +7,7 @@ from sat_tf.bench import gradients, learning, report, start
 from sat_tf.bench.units import Unit, work_off
 from sat_tf.datasets import load
 from sat_tf.presets import storage
-from sat_tf.runtime.files import alone, replacing
+from sat_tf.runtime.files import alone, replacing, whole
 
 
 def bench(plan, names=None, seeds=3, *, quiet=False):
@@ -64,7 +64,8 @@ def _open(plan):
     path = pathlib.Path(plan.out) / "plan.json"
     settings = json.loads(json.dumps(plan.settings()))
     if path.is_file():
-        old = json.loads(path.read_text())
+        with whole(path, "the settings of a bench", "Choose another --out."):
+            old = dict(json.loads(path.read_text()))
         changed = [k for k in settings if old.get(k) != settings[k]]
         if changed:
             raise ValueError(

@@ -44,13 +44,12 @@ def run(args):
     captioner = ShowAttendTell.from_preset(
         args.model, encoder_weights=args.encoder_weights
     )
-    metadata = storage.find(args.model) / "metadata.json"
     folder = captioner.export(
         args.out,
         args.version,
         dtype="float16" if args.float16 else None,
         examples=args.examples,
-        metadata=json.loads(metadata.read_text("utf-8")) if metadata.exists() else None,
+        metadata=storage.read_metadata(storage.find(args.model)),
         **arguments.decoding_options(args),
     )
     if args.json:

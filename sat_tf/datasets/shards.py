@@ -111,7 +111,7 @@ class Draft:
 
     def write_manifest(self):
         """Before the first shard: what fails until then leaves nothing behind."""
-        if not (self.directory / caches.MANIFEST).is_file():
+        if caches.read_manifest(self.directory) is None:
             with files.replacing(self.directory / caches.MANIFEST) as path:
                 path.write_text(json.dumps(self.manifest, indent=1), "utf-8")
 

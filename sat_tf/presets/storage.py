@@ -127,7 +127,7 @@ def load(kind, folder, *, encoder_weights=None):
     """
     folder = find(folder)
     with _whole(folder / "config.json") as path:
-        config = dict(json.loads(path.read_text("utf-8")))
+        config = dict(json.loads(path.read_bytes()))
         if config.get("format") != FORMAT:
             raise ValueError(
                 f"Expected a captioner in format {FORMAT}. "
@@ -143,6 +143,19 @@ def load(kind, folder, *, encoder_weights=None):
         _read_weights(captioner, path, encoder=included)
     captioner.encoder.standardise.finalize_state()
     return captioner
+
+
+def read_metadata(folder):
+    """What `save` kept beside a captioner in a folder, a dict; empty without a file.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = folder / "metadata.json"
+    if not path.is_file():
+        return {}
+    with _whole(path):
+        return dict(json.loads(path.read_bytes()))
 
 
 def _whole(path):

@@ -172,9 +172,12 @@ def _is_ours_alone(descriptor):
 
 
 def read_manifest(folder):
-    """What a cache says of itself, a dict; None if there is no manifest."""
+    """What a cache says of itself, a dict; None if its manifest is torn or missing."""
     path = folder / MANIFEST
-    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+    if path.is_file():
+        with contextlib.suppress(ValueError, TypeError):
+            return dict(json.loads(path.read_bytes()))
+    return None
 
 
 def shard(folder, i):

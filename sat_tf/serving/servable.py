@@ -11,6 +11,7 @@ import tensorflow as tf
 from google.protobuf import json_format
 from tensorflow.core.protobuf import saved_model_pb2
 
+from sat_tf.runtime.files import whole
 from sat_tf.serving import screening
 from sat_tf.serving.batching import Batcher
 from sat_tf.serving.protocol import RequestError, Spec
@@ -182,9 +183,13 @@ class _Signature:
 def _preprocessing(path):
     """Read what an export says of its resizing: `image_size`, `resize_mode`."""
     file = path / "assets.extra" / "preprocessing.json"
-    if file.is_file():
-        return json.loads(file.read_text("utf-8"))
-    return {"image_size": [224, 224], "resize_mode": "crop"}
+    if not file.is_file():
+        return {"image_size": [224, 224], "resize_mode": "crop"}
+    wanted = "image_size and resize_mode, as an export writes them"
+    with whole(file, wanted, "Export the model again, or copy it again."):
+        said = json.loads(file.read_bytes())
+        height, width = map(int, said["image_size"])
+        return {"image_size": [height, width], "resize_mode": said["resize_mode"]}
 
 
 def _signature_def(path):

@@ -61,11 +61,11 @@ def load(root):
     repository = Repository(root, cores.one_core_each())
     repository.refresh()
     if not repository.loaded():
+        failures = repository.failures() or "there is none"
         raise ValueError(
             "Expected a folder of SavedModels, <name>/<version>/saved_model.pb. "
             f"Received: root={str(pathlib.Path(root))!r}, where "
-            f"{repository.failures() or 'there is none'}. "
-            "Export one with `sat-tf export`."
+            f"{failures.removesuffix('.')}. Export one with `sat-tf export`."
         )
     return repository
 

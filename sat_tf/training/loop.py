@@ -1,7 +1,6 @@
 """The training loop: epoch by epoch, judged and kept."""
 
 import dataclasses
-import json
 import pathlib
 import sys
 
@@ -13,6 +12,7 @@ from sat_tf.datasets import Split, load, pipeline
 from sat_tf.evaluation import captions as scores
 from sat_tf.evaluation import diagnostics
 from sat_tf.evaluation.evaluate import cached_inputs, predict
+from sat_tf.presets import storage
 from sat_tf.recipes import Recipe
 from sat_tf.reranking import RERANKERS
 from sat_tf.runtime.caches import default_cache
@@ -273,8 +273,7 @@ def _finish(session):
     options = {"seed": session.seed, "verbose": session.verbose}
     for stage in session.plan.stages:
         if stage.finish(best, inputs, key, training.captions, **options):
-            metadata = json.loads((run.model / "metadata.json").read_text())
-            run.save_best(best, metadata)
+            run.save_best(best, storage.read_metadata(run.model))
     return best
 
 

@@ -22,7 +22,7 @@ from sat_tf.datasets.image_index import ImageIndex
 from sat_tf.evaluation.cider import CiderD
 from sat_tf.evaluation.evaluate import cached_inputs, fingerprint, predict
 from sat_tf.runtime.caches import default_cache
-from sat_tf.runtime.files import alone, file_on_disk, replacing
+from sat_tf.runtime.files import alone, file_on_disk, replacing, whole
 from sat_tf.vocabulary import tokenise
 
 # Words are drawn from the softmax of log_p over this. At 1 few captions are worth
@@ -146,7 +146,8 @@ def _said(captioner, inputs, key, rounds, label, begun):
             texts = [[beam.caption for beam in caption.beams] for caption in found]
             with replacing(kept) as path:
                 path.write_text(json.dumps(texts), "utf-8")
-        texts = json.loads(kept.read_text("utf-8"))
+        with whole(kept, "captions as `teach` keeps them", "Remove it."):
+            texts = json.loads(kept.read_text("utf-8"))
         for captions, more in zip(said, texts, strict=True):
             captions += more
     return said

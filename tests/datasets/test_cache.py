@@ -150,6 +150,16 @@ def test_incomplete_cache_is_not_opened(tmp_path):
         cache.ArrayCache(tmp_path / "elsewhere")
 
 
+@pytest.mark.parametrize("torn", [b"", b'{"n_rec', b"[1]", b"\xff\xfe\xfd"])
+def test_a_torn_manifest_is_written_again(torn, tmp_path):
+    folder = write(tmp_path).directory
+    (folder / caches.MANIFEST).write_bytes(torn)
+    assert caches.find(tmp_path) == []
+    with pytest.raises(ValueError, match="no manifest"):
+        cache.ArrayCache(folder)
+    np.testing.assert_array_equal(write(tmp_path).read(range(N)), records())
+
+
 def test_lost_shards_are_written_again(tmp_path):
     caches.shard(write(tmp_path).directory, 2).unlink()
     calls = []

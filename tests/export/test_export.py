@@ -444,6 +444,17 @@ def test_who_never_saw_drawings_offers_none(tmp_path, recipe):
     assert [p.name for p in (out / "examples").iterdir()] == ["beach.jpg"]
 
 
+@pytest.mark.parametrize("torn", [b"", b'{"recipe": ', b"[1]"])
+def test_torn_metadata_are_named(torn, tmp_path, capsys):
+    small_captioner("none").save_to_preset(tmp_path / "run")
+    path, out = tmp_path / "run" / "metadata.json", tmp_path / "models" / "mine"
+    path.write_bytes(torn)
+    assert cli.main(["export", str(tmp_path / "run"), "--out", str(out)]) == 2
+    said = f"Expected metadata.json as save_to_preset writes it. Received: {path}"
+    assert said in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_an_image_of_another_size_is_told_both_sizes_by_the_server(tmp_path):
     """Whatever the graph says; and one that is broken keeps the graph's message."""
     captioner = small_captioner(resize_mode="none")

@@ -98,6 +98,17 @@ def test_an_older_version_stands_in_for_a_broken_one(tmp_path):
     assert "plain/4" in repository.failures()
 
 
+@pytest.mark.parametrize("torn", [b"", b"[1]", b'{"image_size": 48}'])
+def test_a_torn_file_beside_the_graph_is_named(torn, tmp_path):
+    folder = shutil.copytree(toy_models() / "plain", tmp_path / "plain") / "3"
+    (folder / "assets.extra").mkdir()
+    file = folder / "assets.extra" / "preprocessing.json"
+    file.write_bytes(torn)
+    said = f"as an export writes them. Received: {file}, damaged"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        server.load(tmp_path)
+
+
 @pytest.mark.parametrize("name", [b"mod\xe8le", b"a:b", b"a\nb"])
 def test_a_name_that_no_address_holds_is_said_and_stops_nothing(tmp_path, name):
     shutil.copytree(toy_models() / "plain", tmp_path / "plain")

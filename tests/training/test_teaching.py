@@ -168,6 +168,12 @@ def test_what_was_interrupted_goes_on(teacher, tmp_path, monkeypatch):
     monkeypatch.setattr(teaching, "predict", all_rounds)
     ask(out, beam=2)
     assert asked == [0, 1, 0, 1, 2, 3]
+    (first,) = tmp_path.glob("taught.json.*/0.json")
+    kept = first.read_bytes()
+    first.write_bytes(kept[:20])
+    with pytest.raises(ValueError, match="captions as `teach` keeps them. Received"):
+        ask(out)
+    first.write_bytes(kept)
     ask(out)
     assert asked == [0, 1, 0, 1, 2, 3, 2, 3]
     assert out.read_bytes() == whole.read_bytes()
