@@ -333,6 +333,9 @@ def test_one_command_measures_resumes_and_reports(quick, capsys):
 
     assert cli.main([*arguments, "soft", "--set", "optimizer.learning_rate=0.1"]) == 2
     assert "which differs in recipe" in capsys.readouterr().err
+    (out / "gradients" / "soft.json").write_text("{")
+    assert cli.main([*arguments, "soft"]) == 2
+    assert "Expected a result as the bench keeps it. R" in capsys.readouterr().err
     (out / "plan.json").write_text("{")
     assert cli.main([*arguments, "soft"]) == 2
     assert "Expected the settings of a bench. Received" in capsys.readouterr().err
