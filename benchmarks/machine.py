@@ -1,8 +1,10 @@
-"""What this machine is, what runs on it, and how fast it multiplies matrices.
+"""What this machine is, what runs on it, and how fast it multiplies and reads.
 
     python benchmarks/machine.py
 
 The rate of a large float32 product is what the shares of the other benchmarks are of.
+The rate of reading bounds what has few rows: of a product of one row with a matrix that
+no cache holds, each weight is read for one multiplication.
 """
 
 import datetime
@@ -72,12 +74,22 @@ def product_rate(repeats=6, size=2048, dtype="float32"):
     return 2 * size**3 / min(timed(product, repeats)) / 1e9
 
 
+def read_rate(repeats=6, megabytes=512):
+    """Best rate of reading an array that no cache holds, GB/s."""
+    import tensorflow as tf
+
+    a = tf.ones([megabytes * 2**20 // 4])
+    total = tf.function(lambda: tf.reduce_sum(a))
+    return 4 * a.shape[0] / min(timed(total, repeats)) / 1e9
+
+
 def main():
     """Prints one JSON object."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     rates = {x: round(product_rate(dtype=x)) for x in ("float32", "bfloat16")}
     date = datetime.date.today().isoformat()
     machine = {**describe(), "product_gflop_per_s": rates}
+    machine["read_gb_per_s"] = round(read_rate(), 1)
     print(json.dumps({"date": date, "machine": machine, "versions": versions()}))
 
 
